@@ -1,0 +1,100 @@
+"""The table: API key → versions → handler.
+
+This is all the broker serves, and all that it advertises. A handler is
+
+    handler(request, call) → response | None | awaitable of either
+
+It may answer at once (most do), or give back a coroutine where it has to wait for
+the disk or for records to come. None is no answer at all: a produce with acks=0.
+
+Before this: `connection.py` cuts a connection into requests. After: one file a noun.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamer.broker.security import Session
+from streamer.wire.api_keys import ApiKey
+
+if TYPE_CHECKING:
+    from streamer.broker.core import Broker
+
+Message = Any
+Answer = Message | None | Awaitable[Message | None]
+
+
+class CloseConnection(Exception):
+    """The only way to tell this client that something went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler knows beside the request itself."""
+
+    version: int
+    session: Session
+    broker: "Broker"
+
+
+Handler = Callable[[Message, Call], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    key: ApiKey
+    lowest: int
+    highest: int
+    handler: Handler
+    # Produce is advertised from 0 though it is served from 3: librdkafka before 2.11
+    # takes a higher minimum for a broker without compression (KAFKA-18659).
+    advertised_lowest: int | None = None
+
+
+class Table:
+    """The served APIs, by key."""
+
+    def __init__(self, *apis: Api) -> None:
+        self._apis = {int(api.key): api for api in apis}
+
+    def __iter__(self) -> Iterator[Api]:
+        return iter(self._apis.values())
+
+    def get(self, key: int) -> Api | None:
+        return self._apis.get(key)
+
+
+def table() -> Table:
+    """All that is served. The versions are those that real clients were seen to need."""
+    from streamer.broker import (
+        cluster,
+        configs,
+        fetch,
+        metadata,
+        offsets,
+        produce,
+        producer_ids,
+        topics,
+    )
+
+    return Table(
+        Api(ApiKey.PRODUCE, 3, 11, produce.handle_produce, advertised_lowest=0),
+        Api(ApiKey.FETCH, 4, 12, fetch.handle_fetch),
+        Api(ApiKey.LIST_OFFSETS, 1, 8, offsets.handle_list_offsets),
+        Api(ApiKey.METADATA, 0, 12, metadata.handle_metadata),
+        Api(ApiKey.FIND_COORDINATOR, 0, 4, cluster.handle_find_coordinator),
+        Api(ApiKey.API_VERSIONS, 0, 4, cluster.handle_api_versions),
+        Api(ApiKey.CREATE_TOPICS, 2, 7, topics.handle_create_topics),
+        Api(ApiKey.DELETE_TOPICS, 1, 6, topics.handle_delete_topics),
+        Api(ApiKey.DELETE_RECORDS, 0, 2, offsets.handle_delete_records),
+        Api(ApiKey.INIT_PRODUCER_ID, 0, 5, producer_ids.handle_init_producer_id),
+        Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4, offsets.handle_offset_for_leader_epoch),
+        Api(ApiKey.DESCRIBE_CONFIGS, 1, 4, configs.handle_describe_configs),
+        Api(ApiKey.ALTER_CONFIGS, 0, 2, configs.handle_alter_configs),
+        Api(ApiKey.DESCRIBE_LOG_DIRS, 1, 4, cluster.handle_describe_log_dirs),
+        Api(ApiKey.CREATE_PARTITIONS, 0, 3, topics.handle_create_partitions),
+        Api(
+            ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, configs.handle_incremental_alter_configs
+        ),
+        Api(ApiKey.DESCRIBE_CLUSTER, 0, 1, cluster.handle_describe_cluster),
+    )

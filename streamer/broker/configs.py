@@ -1,0 +1,372 @@
+"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: settings as clients see them.
+
+A value may be set in several places; the strongest counts, and all of them are shown
+as its synonyms, strongest first:
+
+    the topic  >  altered for this broker  >  altered for all  >  at start  >  the default
+
+Every setting is listed, with its default where nobody set it: tools read the list,
+change it, and write it back whole.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
+from typing import NamedTuple
+
+from streamer.broker.api import Call, Message
+from streamer.broker.catalog import NotWritten, invalid_name
+from streamer.broker.config import BROKER_OPTIONS
+from streamer.broker.security import CLUSTER, Operation, Resource, topic as topic_resource
+from streamer.errors import SettingsError
+from streamer.log.config import TOPIC_OPTIONS
+from streamer.settings import Kind, Option, setting, unknown_name
+from streamer.wire.error_codes import ErrorCode
+from streamer.wire.messages import (
+    AlterConfigsResponse,
+    DescribeConfigsResponse,
+    IncrementalAlterConfigsResponse,
+)
+
+TOPIC, BROKER = 2, 4
+EVERY_BROKER = ""
+
+
+class Source(IntEnum):
+    TOPIC = 1
+    BROKER = 2
+    EVERY_BROKER = 3
+    START = 4
+    DEFAULT = 5
+
+
+class Change(IntEnum):
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+class Origin(NamedTuple):
+    """One place that gives a value to a setting."""
+
+    name: str
+    text: str
+    source: Source
+
+
+class ConfigRefused(Exception):
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+# Which places set a value
+
+
+def origins_of_topic(name: str, overrides: Mapping[str, str], call: Call) -> list[Origin]:
+    entry = TOPIC_OPTIONS[name]
+    found = []
+    if name in overrides:
+        found.append(Origin(name, overrides[name], Source.TOPIC))
+    if entry.broker_name is None:
+        return [*found, Origin(name, entry.option.default, Source.DEFAULT)]
+    return found + origins_of_broker(entry.broker_name, call)
+
+
+def origins_of_broker(name: str, call: Call) -> list[Origin]:
+    broker = call.broker
+    found = []
+    for scope, source in (
+        (str(broker.node_id), Source.BROKER),
+        (EVERY_BROKER, Source.EVERY_BROKER),
+    ):
+        altered = broker.catalog.altered_in(scope)
+        if name in altered:
+            found.append(Origin(name, altered[name], source))
+    at_start = broker.config.static(name)
+    if not at_start.is_default:
+        found.append(Origin(name, at_start.text, Source.START))
+    return [*found, Origin(name, BROKER_OPTIONS[name].default, Source.DEFAULT)]
+
+
+def described_config(
+    shape: Callable[..., Message], name: str, overrides: Mapping[str, str], call: Call
+) -> Message:
+    """One setting of a topic in the words of CreateTopics or DescribeConfigs."""
+    strongest = origins_of_topic(name, overrides, call)[0]
+    return shape(name=name, value=strongest.text, config_source=strongest.source)
+
+
+# DescribeConfigs
+
+
+def handle_describe_configs(request: Message, call: Call) -> Message:
+    return DescribeConfigsResponse(
+        resources=[_describe(resource, request, call) for resource in request.resources]
+    )
+
+
+def _describe(resource: Message, request: Message, call: Call) -> Message:
+    described = DescribeConfigsResponse.Resource(
+        resource_type=resource.resource_type, resource_name=resource.resource_name
+    )
+    try:
+        named = list(_settings(resource, call))
+    except ConfigRefused as refused:
+        described.error_code, described.error_message = refused.code, refused.message
+        return described
+    wanted = resource.configuration_keys
+    described.configs = [
+        _config(option, origins, request, read_only=read_only)
+        for option, origins, read_only in named
+        if wanted is None or option.name in wanted
+    ]
+    return described
+
+
+def _settings(resource: Message, call: Call) -> Iterator[tuple[Option, list[Origin], bool]]:
+    """Option, origins and whether it is fixed, for each setting of a resource."""
+    name = resource.resource_name
+    if resource.resource_type == TOPIC:
+        _check_allowed(Operation.DESCRIBE_CONFIGS, topic_resource(name), call)
+        overrides = _overrides(name, call)
+        for key, entry in TOPIC_OPTIONS.items():
+            yield entry.option, origins_of_topic(key, overrides, call), False
+    elif resource.resource_type == BROKER:
+        _check_allowed(Operation.DESCRIBE_CONFIGS, CLUSTER, call)
+        scope = _broker_scope(name, call)
+        altered = call.broker.catalog.altered_in(EVERY_BROKER)
+        for key, option in BROKER_OPTIONS.items():
+            # The settings for all brokers are only those that were altered.
+            if scope != EVERY_BROKER:
+                yield option, origins_of_broker(key, call), not option.dynamic
+            elif key in altered:
+                yield option, [Origin(key, altered[key], Source.EVERY_BROKER)], False
+    else:
+        raise _unknown_type(resource)
+
+
+def _config(
+    option: Option, origins: list[Origin], request: Message, *, read_only: bool
+) -> Message:
+    return DescribeConfigsResponse.Config(
+        name=option.name,
+        value=origins[0].text,
+        read_only=read_only,
+        config_source=origins[0].source,
+        synonyms=[
+            DescribeConfigsResponse.Synonym(
+                name=one.name, value=one.text, source=one.source
+            )
+            for one in origins
+        ]
+        if request.include_synonyms
+        else [],
+        config_type=option.kind,
+        documentation=option.doc if request.include_documentation else None,
+    )
+
+
+# AlterConfigs, IncrementalAlterConfigs
+
+
+async def handle_alter_configs(request: Message, call: Call) -> Message:
+    """What the request names replaces all that was set."""
+    return AlterConfigsResponse(
+        resources=[
+            await _alter(
+                AlterConfigsResponse.Resource,
+                resource,
+                {config.name: config.value for config in resource.configs},
+                call,
+                only_check=request.validate_only,
+            )
+            for resource in request.resources
+        ]
+    )
+
+
+async def handle_incremental_alter_configs(request: Message, call: Call) -> Message:
+    """What the request names changes; all else stays as it is."""
+    results = []
+    for resource in request.resources:
+        shape = IncrementalAlterConfigsResponse.Resource
+        try:
+            texts = _changed(resource, call)
+        except ConfigRefused as refused:
+            results.append(_refusal(shape, resource, refused))
+        else:
+            results.append(
+                await _alter(shape, resource, texts, call, only_check=request.validate_only)
+            )
+    return IncrementalAlterConfigsResponse(resources=results)
+
+
+async def _alter(
+    shape: Callable[..., Message],
+    resource: Message,
+    texts: Mapping[str, str | None],
+    call: Call,
+    *,
+    only_check: bool,
+) -> Message:
+    """Set exactly `texts` on a topic or a broker."""
+    name = resource.resource_name
+    catalog = call.broker.catalog
+    try:
+        if call.broker.offline:
+            raise ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+        if resource.resource_type == TOPIC:
+            _check_allowed(Operation.ALTER_CONFIGS, topic_resource(name), call)
+            _overrides(name, call)
+            overrides = valid_overrides(texts)
+            if not only_check:
+                await catalog.alter_topic(catalog.topics[name], overrides)
+        elif resource.resource_type == BROKER:
+            _check_allowed(Operation.ALTER_CONFIGS, CLUSTER, call)
+            scope = _broker_scope(name, call)
+            altered = _valid_for_broker(texts)
+            if not only_check:
+                await catalog.alter_broker(scope, altered)
+        else:
+            raise _unknown_type(resource)
+    except ConfigRefused as refused:
+        return _refusal(shape, resource, refused)
+    except SettingsError as error:
+        return _refusal(
+            shape, resource, ConfigRefused(ErrorCode.INVALID_CONFIG, str(error))
+        )
+    except NotWritten as error:
+        return _refusal(
+            shape, resource, ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+        )
+    return shape(resource_type=resource.resource_type, resource_name=name)
+
+
+def _refusal(
+    shape: Callable[..., Message], resource: Message, why: ConfigRefused
+) -> Message:
+    return shape(
+        error_code=why.code,
+        error_message=why.message,
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
+    )
+
+
+def _changed(resource: Message, call: Call) -> dict[str, str | None]:
+    """What is set on a resource after single changes to it."""
+    if resource.resource_type == TOPIC:
+        now: dict[str, str | None] = dict(_overrides(resource.resource_name, call))
+        options: Mapping[str, Option] = {
+            name: entry.option for name, entry in TOPIC_OPTIONS.items()
+        }
+    elif resource.resource_type == BROKER:
+        now = dict(
+            call.broker.catalog.altered_in(_broker_scope(resource.resource_name, call))
+        )
+        options = BROKER_OPTIONS
+    else:
+        raise _unknown_type(resource)
+    seen = set()
+    for config in resource.configs:
+        name = config.name
+        if name in seen:
+            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{name} is changed twice.")
+        seen.add(name)
+        if config.operation == Change.SET:
+            now[name] = config.value
+        elif config.operation == Change.DELETE:
+            now.pop(name, None)
+        elif config.operation in (Change.APPEND, Change.SUBTRACT):
+            now[name] = _list_changed(config, now.get(name), options.get(name))
+        else:
+            raise ConfigRefused(
+                ErrorCode.INVALID_REQUEST, f"There is no operation {config.operation}."
+            )
+    return now
+
+
+def _list_changed(config: Message, now: str | None, option: Option | None) -> str:
+    if option is None or option.kind is not Kind.LIST:
+        raise ConfigRefused(
+            ErrorCode.INVALID_CONFIG,
+            f"{config.name} is no list to append to or subtract from.",
+        )
+    items = [item for item in (option.default if now is None else now).split(",") if item]
+    for item in (config.value or "").split(","):
+        if config.operation == Change.SUBTRACT:
+            items = [kept for kept in items if kept != item]
+        elif item not in items:
+            items.append(item)
+    return ",".join(items)
+
+
+# Rules
+
+
+def valid_overrides(texts: Mapping[str, str | None]) -> dict[str, str]:
+    """The settings of a topic, checked; a wrong one raises SettingsError."""
+    for name, text in texts.items():
+        if name not in TOPIC_OPTIONS:
+            raise unknown_name(name, "topic", TOPIC_OPTIONS)
+        if text is None:
+            raise SettingsError(f"{name} has no value.", remedy="Delete it to unset it.")
+        setting(TOPIC_OPTIONS[name].option, text, "topic")
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _valid_for_broker(texts: Mapping[str, str | None]) -> dict[str, str]:
+    valid: dict[str, str] = {}
+    for name, text in texts.items():
+        option = BROKER_OPTIONS.get(name)
+        if option is None:
+            raise unknown_name(name, "broker", BROKER_OPTIONS)
+        if not option.dynamic:
+            raise ConfigRefused(
+                ErrorCode.INVALID_REQUEST,
+                f"{name} cannot change while the broker runs: set it and start it again.",
+            )
+        if text is None:
+            raise SettingsError(f"{name} has no value.", remedy="Delete it to unset it.")
+        setting(option, text, "altered")
+        valid[name] = text
+    return valid
+
+
+def _overrides(topic: str, call: Call) -> dict[str, str]:
+    if wrong := invalid_name(topic):
+        raise ConfigRefused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
+    found = call.broker.catalog.topics.get(topic)
+    if found is None:
+        raise ConfigRefused(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {topic!r}."
+        )
+    return found.overrides
+
+
+def _broker_scope(name: str, call: Call) -> str:
+    own = str(call.broker.node_id)
+    if name not in (EVERY_BROKER, own):
+        raise ConfigRefused(
+            ErrorCode.INVALID_REQUEST, f"There is no broker {name!r}; this one is {own}."
+        )
+    return name
+
+
+def _check_allowed(operation: Operation, on: Resource, call: Call) -> None:
+    if not call.session.may(operation, on):
+        code = (
+            ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+            if on == CLUSTER
+            else ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        )
+        raise ConfigRefused(code, "That is not allowed.")
+
+
+def _unknown_type(resource: Message) -> ConfigRefused:
+    return ConfigRefused(
+        ErrorCode.INVALID_REQUEST,
+        f"Resources of type {resource.resource_type} have no settings here.",
+    )

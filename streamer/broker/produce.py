@@ -1,0 +1,140 @@
+"""Produce: append each partition's batch; answer once the log is as safe as `acks` asks.
+
+    acks = 0      no answer, ever
+    acks = 1      once it is written
+    acks = all    once it is flushed (`log.durability = fsync`), or written (page-cache)
+
+A batch that was there already (a producer repeats what it heard no answer to) is
+answered like new, with the offset it got before, and not before that one is flushed.
+
+Before this: `connection.py`. After: `log/partition.py` appends, `flusher.py` flushes.
+"""
+
+from streamer.broker.api import Answer, Call, CloseConnection, Message
+from streamer.broker.security import Operation, topic as topic_resource
+from streamer.log.errors import Refused
+from streamer.log.partition import Partition
+from streamer.wire.error_codes import ErrorCode
+from streamer.wire.messages import ProduceResponse
+
+ALL, LEADER, NOBODY = -1, 1, 0
+
+# Those that wait: the partition, the offset that has to be flushed, and the answer.
+Unflushed = list[tuple[Partition, int, Message]]
+
+
+def handle_produce(request: Message, call: Call) -> Answer:
+    """Append what is in order; one refusal does not stop the others."""
+    unflushed: Unflushed = []
+    response = ProduceResponse(
+        topics=[
+            ProduceResponse.Topic(
+                name=topic.name,
+                partitions=[
+                    _append(topic.name, data, request, call, unflushed)
+                    for data in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+    if request.acks == NOBODY:
+        # The client reads no answer to acks=0 and would take one for the answer to its
+        # next request. Closing is the only way to tell it that a write failed.
+        for topic in response.topics:
+            for partition in topic.partitions:
+                if partition.error_code:
+                    raise CloseConnection(
+                        f"wrote to {topic.name}-{partition.index} with acks=0 and was "
+                        f"refused: {partition.error_message}"
+                    )
+        return None
+    if request.acks == ALL and unflushed:
+        return _answer_when_flushed(response, unflushed, request.timeout_ms / 1000, call)
+    return response
+
+
+def _append(
+    topic: str, data: Message, request: Message, call: Call, unflushed: Unflushed
+) -> Message:
+    broker = call.broker
+    if request.acks not in (ALL, LEADER, NOBODY):
+        return _refusal(
+            data.index, ErrorCode.INVALID_REQUIRED_ACKS, "acks must be all, 1 or 0."
+        )
+    if not call.session.may(Operation.WRITE, topic_resource(topic)):
+        return _refusal(
+            data.index, ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Writing is not allowed."
+        )
+    partition = broker.catalog.partition(topic, data.index)
+    if partition is None:
+        return _refusal(
+            data.index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "There is no such partition."
+        )
+    if broker.offline:
+        return _refusal(data.index, ErrorCode.KAFKA_STORAGE_ERROR, broker.offline)
+    try:
+        appended = partition.append(
+            data.records or b"", now_ms=broker.clock.now_ms(), produce_version=call.version
+        )
+    except Refused as refused:
+        broker.append_refused(partition, refused)
+        return _refusal(data.index, refused.code, refused.message, refused.record_errors)
+    broker.written(partition)
+    answer = ProduceResponse.Partition(
+        index=data.index,
+        base_offset=appended.base_offset,
+        log_append_time_ms=appended.log_append_time,
+        log_start_offset=partition.log_start,
+    )
+    if partition.high_watermark <= appended.last_offset:
+        unflushed.append((partition, appended.last_offset, answer))
+    return answer
+
+
+def _refusal(
+    index: int,
+    code: ErrorCode,
+    message: str,
+    record_errors: tuple[tuple[int, str], ...] = (),
+) -> Message:
+    return ProduceResponse.Partition(
+        index=index,
+        error_code=code,
+        error_message=message,
+        base_offset=-1,
+        record_errors=[
+            ProduceResponse.RecordError(batch_index=position, message=why)
+            for position, why in record_errors
+        ],
+    )
+
+
+async def _answer_when_flushed(
+    response: Message, unflushed: Unflushed, seconds: float, call: Call
+) -> Message:
+    broker = call.broker
+    deadline = broker.clock.monotonic() + seconds
+    for partition, last_offset, answer in unflushed:
+        while partition.high_watermark <= last_offset:
+            if partition.offline or broker.offline:
+                _fail(
+                    answer,
+                    ErrorCode.KAFKA_STORAGE_ERROR,
+                    "The disk failed before the flush.",
+                )
+                break
+            remaining = deadline - broker.clock.monotonic()
+            if not await broker.watchers.wait([partition], remaining):
+                _fail(answer, ErrorCode.REQUEST_TIMED_OUT, "It is not flushed yet.")
+                break
+            if broker.catalog.partition(partition.topic, partition.index) is not partition:
+                _fail(
+                    answer, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "The topic was deleted."
+                )
+                break
+    return response
+
+
+def _fail(answer: Message, code: ErrorCode, message: str) -> None:
+    answer.error_code, answer.error_message, answer.base_offset = code, message, -1

@@ -1,0 +1,180 @@
+"""The broker as a process: open the log, listen, keep house, stop in order.
+
+    start   take the folder, recover, replay the catalogue, listen, write the address down
+    run     checkpoints, retention, forgotten producers, silent connections, free space
+    stop    take no more requests, answer those in hand, flush, mark the folder as clean
+
+The port is chosen once and kept in the folder (`address`), so that clients find a broker
+again that was killed and started anew with `--port 0`.
+"""
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from streamer.broker.admission import Admission
+from streamer.broker.api import table
+from streamer.broker.config import BrokerConfig, Listener
+from streamer.broker.connection import Connection
+from streamer.broker.core import Broker
+from streamer.errors import BrokerError
+from streamer.log.clock import Clock
+from streamer.log.directory import LogDirectory
+from streamer.log.disk import RealDisk
+
+log = logging.getLogger(__name__)
+
+SCRATCH_BYTES = 256 * 1024
+# Requests in hand get this long to be answered when the broker stops.
+STOP_SECONDS = 5.0
+SWEEP_SECONDS = 5.0
+
+
+class Server:
+    """One broker, listening."""
+
+    def __init__(self, config: BrokerConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._path = Path(config.text("log.dirs"))
+        self._servers: list[asyncio.Server] = []
+        self._chores: list[asyncio.Task[None]] = []
+        self._admission = Admission(
+            connections_max=config.number("max.connections"),
+            bytes_max=config.number("queued.max.request.bytes"),
+            idle_seconds=config.number("connections.max.idle.ms") / 1000,
+        )
+        # One buffer serves all connections: each read from a socket is dealt with
+        # before the next one happens.
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+
+    @property
+    def addresses(self) -> list[Listener]:
+        return self.broker.addresses
+
+    async def start(self) -> None:
+        directory = LogDirectory.open(
+            RealDisk(),
+            self._path,
+            self._clock,
+            durable=self._config.text("log.durability") == "fsync",
+            node_id=self._config.number("node.id"),
+        )
+        self.broker = Broker(self._config, self._clock, directory, table())
+        self.broker.catalog.load()
+        kept = self._kept_ports()
+        for index, listener in enumerate(self._config.listeners):
+            server = await self._listen(index, listener, kept)
+            self._servers.append(server)
+            port = server.sockets[0].getsockname()[1]
+            self.broker.addresses.append(Listener(listener.host, port))
+        self._keep_ports()
+        self._chores = [
+            asyncio.create_task(self._repeat(seconds, chore), name=chore.__name__)
+            for seconds, chore in (
+                (SWEEP_SECONDS, self._sweep),
+                (self._seconds("log.flush.offset.checkpoint"), self.broker.checkpoint),
+                (self._seconds("log.retention.check"), self.broker.apply_retention),
+                (
+                    self._seconds("producer.id.expiration.check"),
+                    self.broker.expire_producers,
+                ),
+            )
+        ]
+
+    async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        for connection in list(self._admission.connections):
+            connection.stop()
+        await self._admission.all_gone(STOP_SECONDS)
+        for connection in list(self._admission.connections):
+            connection.abort()
+        self.broker.close()
+
+    # Listening.
+
+    async def _listen(
+        self, index: int, listener: Listener, kept: dict[int, int]
+    ) -> asyncio.Server:
+        wanted = listener.port or kept.get(index, 0)
+        try:
+            return await self._serve(index, listener.host, wanted)
+        except OSError as error:
+            if listener.port == 0 and wanted:  # somebody else has taken the kept port
+                return await self._serve(index, listener.host, 0)
+            raise BrokerError(
+                f"Cannot listen at {listener.host}:{wanted}: {error.strerror or error}.",
+                remedy="Stop who listens there, or take another port with --port "
+                "(0 takes a free one)."
+                if error.errno == errno.EADDRINUSE
+                else "Name another address with --host.",
+            ) from None
+
+    async def _serve(self, index: int, host: str, port: int) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(self.broker, self._admission, self._scratch, index),
+            host,
+            port,
+            backlog=self._config.number("socket.listen.backlog.size"),
+        )
+
+    def _kept_ports(self) -> dict[int, int]:
+        try:
+            lines = (self._path / "address").read_text().split()
+        except FileNotFoundError:
+            return {}
+        return {
+            index: int(port)
+            for index, line in enumerate(lines)
+            if (port := line.rpartition(":")[2]).isdigit()
+        }
+
+    def _keep_ports(self) -> None:
+        addresses = "".join(f"{address}\n" for address in self.broker.addresses)
+        (self._path / "address").write_text(addresses)
+        self.broker.directory.publish_address(", ".join(addresses.split()))
+
+    # Chores.
+
+    def _seconds(self, name: str) -> float:
+        return self._config.number(f"{name}.interval.ms") / 1000
+
+    async def _repeat(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
+        """Do `chore` every so many seconds; a failure is told and does not end it."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await chore()
+            except Exception:
+                log.exception(
+                    "%s failed; it is tried again in %g s.", chore.__name__, seconds
+                )
+
+    async def _sweep(self) -> None:
+        self._admission.sweep(self._clock.monotonic())
+        self.broker.watch_space()
+
+
+async def serve(
+    config: BrokerConfig, clock: Clock, on_ready: Callable[[Server], None]
+) -> None:
+    """Run a broker until SIGINT or SIGTERM, then stop it in order."""
+    server = Server(config, clock)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    await server.start()
+    on_ready(server)
+    await stopping.wait()
+    # A second Ctrl-C ends it at once: the next start recovers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+    await server.stop()

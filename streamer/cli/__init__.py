@@ -1,0 +1,1 @@
+"""The `streamer` command: each command parses, makes one call and prints."""

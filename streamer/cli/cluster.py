@@ -1,0 +1,118 @@
+"""`streamer cluster`: which broker answers, what it is, and how full its disk is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from streamer.cli.options import pass_admin
+from streamer.cli.output import Column, Row, output_option, show_json, show_rows
+from streamer.client.interface import Admin, Broker, Cluster
+
+COLUMNS = (
+    Column("broker", "id"),
+    Column("host", "host"),
+    Column("port", "port"),
+    Column("controller", "controller"),
+    Column("software", "software"),
+    Column("log dir", "log_dir"),
+    Column("partitions", "partitions"),
+    Column("MB", "bytes", scale=1e6),
+    Column("free MB", "free_bytes", scale=1e6),
+    Column("apis", "apis", wide=True),
+    Column("produce", "produce_version", wide=True),
+    Column("fetch", "fetch_version", wide=True),
+)
+
+# The highest metadata.version that a release of Apache Kafka knows.
+RELEASES = {
+    1: "3.0", 2: "3.1", 3: "3.2", 7: "3.3", 8: "3.4", 11: "3.5", 14: "3.6",
+    19: "3.7", 20: "3.8", 21: "3.9", 25: "4.0", 27: "4.1",
+}  # fmt: skip
+
+
+@click.command("cluster")
+@output_option
+@pass_admin
+def cluster_command(admin: Admin, form: str) -> None:
+    """Show which cluster answers: its brokers, their software and log folders.
+
+    \b
+    Example: is this the broker that I mean?
+      streamer cluster -b 127.0.0.1:9092
+    """
+    cluster = admin.cluster()
+    brokers = [row for broker in cluster.brokers for row in broker_rows(broker, cluster)]
+    partitions = sum(len(topic.partitions) for topic in cluster.topics)
+    if form == "json":
+        show_json(
+            {
+                "cluster_id": cluster.id,
+                "controller": cluster.controller,
+                "topics": len(cluster.topics),
+                "partitions": partitions,
+                "brokers": brokers,
+            }
+        )
+        return
+    click.echo(
+        f"cluster {cluster.id}, {len(cluster.topics)} topics, {partitions} partitions\n"
+    )
+    show_rows(brokers, COLUMNS, form)
+
+
+def broker_rows(broker: Broker, cluster: Cluster) -> list[Row]:
+    """One row for each log folder of the broker."""
+    from streamer.cli.direct import Connection
+    from streamer.wire.api_keys import ApiKey
+
+    with Connection(f"{broker.host}:{broker.port}") as connection:
+        apis = {api.api_key: api for api in connection.api_versions.api_keys}
+        row = {
+            "id": broker.id,
+            "host": broker.host,
+            "port": broker.port,
+            "controller": broker.id == cluster.controller,
+            "software": software(connection.api_versions),
+            "apis": len(apis),
+            "produce_version": apis[ApiKey.PRODUCE].max_version,
+            "fetch_version": apis[ApiKey.FETCH].max_version,
+        }
+        return [row | folder for folder in log_dirs(connection)]
+
+
+def log_dirs(connection: Any) -> Sequence[dict[str, object]]:
+    """The broker's log folders: partitions, bytes in them, bytes free on their disks."""
+    from streamer.cli.direct import check
+    from streamer.wire.api_keys import ApiKey
+    from streamer.wire.messages import DescribeLogDirsRequest
+
+    response = connection.call(
+        ApiKey.DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(topics=None)
+    )
+    check(response.error_code, "Asking for log folders")
+    found = []
+    for folder in response.log_dirs:
+        partitions = [each for topic in folder.topics for each in topic.partitions]
+        free = folder.usable_bytes
+        found.append(
+            {
+                "log_dir": folder.path,
+                "partitions": len(partitions),
+                "bytes": sum(each.size for each in partitions),
+                "free_bytes": None if free < 0 else free,
+            }
+        )
+    return found
+
+
+def software(api_versions: Any) -> str:
+    """A guess at what the broker is, from the features it says it has."""
+    for feature in api_versions.supported_features:
+        if feature.name == "metadata.version":
+            level = feature.max_version
+            for highest, release in RELEASES.items():
+                if level <= highest:
+                    return f"Apache Kafka {release}"
+            return "Apache Kafka 4.2 or later"
+    return "unknown"

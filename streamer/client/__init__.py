@@ -1,0 +1,1 @@
+"""What the framework and the command line need of Kafka, and one way to get it."""

@@ -1,0 +1,212 @@
+"""What the framework and the command line need of Kafka.
+
+Three protocols, each small: a `Consumer` reads, a `Producer` writes, an `Admin`
+asks and changes. `confluent.py` has them on librdkafka; another client would pass
+the same tests. Whoever uses them sees none of the library behind:
+
+- a value that comes back is one of the frozen classes below;
+- an error is a `ClientError`, which says the problem and the way out.
+
+Two things are shaped by speed. A record read is a `Message`, whose parts are
+methods: librdkafka's own objects are handed on as they are, since wrapping each
+would cost more than everything else done with it. And `Producer.produce` is
+positional, for the same reason; `send` is the comfortable way.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from streamer.errors import StreamerError
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class ClientError(StreamerError):
+    """A broker refused, or could not be asked."""
+
+    remedy = "`streamer cluster` shows whether the broker answers, and what it is."
+
+
+class BrokerUnavailable(ClientError):
+    """Nobody answers at the address, or not in time."""
+
+    remedy = (
+        "Start a broker with `streamer broker`, "
+        "or name another with -b host:port or STREAMER_BROKER."
+    )
+
+
+class NoSuchTopic(ClientError):
+    remedy = "`streamer topic list` shows what there is; `streamer topic create` makes one."
+
+
+class TopicExists(ClientError):
+    remedy = "`streamer topic describe` shows it; `streamer topic alter` changes it."
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    id: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    index: int
+    # -1: nobody leads it now, so it can be neither read nor written.
+    leader: int
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    partitions: tuple[Partition, ...]
+
+    @property
+    def replication(self) -> int:
+        return max((len(partition.replicas) for partition in self.partitions), default=0)
+
+    @property
+    def topic_partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self.name, partition.index) for partition in self.partitions]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    name: str
+    # None: not set, or too secret to be shown.
+    value: str | None
+    # Where it was set: topic, (dynamic|dynamic default|static) broker, default, unknown.
+    source: str
+    read_only: bool
+    sensitive: bool
+
+    @property
+    def is_default(self) -> bool:
+        return self.source == "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    id: str
+    controller: int
+    brokers: tuple[Broker, ...]
+    topics: tuple[Topic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A record that did not arrive, and why."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    problem: str
+
+
+class Message(Protocol):
+    """A record as it was read."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """Its type (1: set by the producer, 2: by the broker) and milliseconds."""
+
+
+class Consumer(Protocol):
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions, each from the offset given; replaces what was assigned."""
+
+    def consume(self, limit: int, wait_s: float) -> Sequence[Message]:
+        """What is there, up to `limit` records; if nothing is, wait for the first."""
+
+    def ended(self) -> frozenset[TopicPartition]:
+        """The partitions read to their end once since `assign`; more may have come."""
+
+    def close(self) -> None: ...
+
+
+class Producer(Protocol):
+    # Records given up, in the order they failed: the first hundred; and how many in all.
+    failures: list[Failure]
+    failed: int
+
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, /
+    ) -> None:
+        """Queue a record, as fast as can be; partition -1 lets the key decide.
+
+        Raises BufferError when the queue is full: `poll`, then try again.
+        """
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers = (),
+    ) -> None:
+        """Queue a record; wait while the queue is full. What cannot be sent has failed."""
+
+    def poll(self, wait_s: float = 0) -> None:
+        """Learn what has become of earlier records. Call it now and then."""
+
+    def flush(self, wait_s: float) -> int:
+        """Wait until all have arrived or failed; returns how many are still open."""
+
+    def __len__(self) -> int:
+        """How many records are queued or on the way."""
+
+
+class Admin(Protocol):
+    def cluster(self) -> Cluster: ...
+
+    def topic(self, name: str) -> Topic:
+        """One topic; raises NoSuchTopic."""
+
+    def create_topic(
+        self, name: str, *, partitions: int, replication: int, configs: Mapping[str, str]
+    ) -> None:
+        """Create a topic; -1 for partitions or replication is the broker's default."""
+
+    def delete_topics(self, names: Sequence[str]) -> None: ...
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Let the topic have `total` partitions; it cannot have fewer than before."""
+
+    def topic_configs(self, name: str) -> list[ConfigEntry]: ...
+
+    def alter_topic_configs(
+        self, name: str, *, changed: Mapping[str, str], deleted: Sequence[str]
+    ) -> None:
+        """Set some configs, return others to their default; leave the rest alone."""
+
+    def first_offsets(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int]: ...
+
+    def end_offsets(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """The offset that the next record will get."""
+
+    def offsets_at(
+        self, partitions: Iterable[TopicPartition], timestamp_ms: int
+    ) -> dict[TopicPartition, int]:
+        """The first record of this time or later; the end where there is none."""

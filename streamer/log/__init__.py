@@ -1,0 +1,1 @@
+"""The log: partitions of records on disk, in Apache Kafka's format."""

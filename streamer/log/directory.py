@@ -1,0 +1,342 @@
+"""The folder that a broker keeps its log in, and who may use it.
+
+One process at a time: `.lock` says which. `meta.properties` says whose it is, two
+checkpoint files say how much of each partition is safe and where it starts, and
+`.kafka_cleanshutdown` is there only after an orderly stop; it is removed before anything
+is written, so a start without it is suspicious.
+
+A folder `topic-0` is a partition. One to be deleted is renamed first, which is quick and
+certain, and removed when there is time. A folder that no topic claims is renamed as well,
+and kept: whoever lost track of it may want it back.
+
+A partition that cannot be opened is offline, with the reason; the others are served.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from streamer.log.checkpoints import (
+    CLEAN_SHUTDOWN,
+    LOG_STARTS,
+    META,
+    PARTITION_METADATA,
+    RECOVERY_POINTS,
+    CheckpointDamaged,
+    Meta,
+    Offsets,
+    read_meta,
+    read_offsets,
+    read_partition_metadata,
+    short_id,
+    write_meta,
+    write_offsets,
+)
+from streamer.log.clock import Clock
+from streamer.log.config import LogConfig
+from streamer.log.disk import Disk, Lock, Space
+from streamer.log.errors import CorruptLog, LogDirectoryDamaged, LogDirectoryHeld
+from streamer.log.journal import Journal
+from streamer.log.partition import Checkpoint, Deleted, Partition
+
+LOCK = ".lock"
+PARTITION_FOLDER = re.compile(r"^(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<index>\d+)$")
+DELETED_FOLDER = re.compile(r"^.*\.[0-9a-f]{32}-delete$")
+
+
+class LogDirectory:
+    def __init__(
+        self,
+        disk: Disk,
+        path: Path,
+        clock: Clock,
+        lock: Lock,
+        meta: Meta,
+        *,
+        durable: bool,
+        clean: bool,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self.path = path
+        self.durable = durable
+        self.clean = clean
+        """Whether the last stop was an orderly one."""
+        self.cluster_id = meta.cluster_id
+        self.directory_id = meta.directory_id
+        self._disk = disk
+        self._clock = clock
+        self._lock = lock
+        self._new_id = new_id
+        self._partitions: dict[tuple[str, int], Partition] = {}
+        self._recovery_points = self._read_offsets(RECOVERY_POINTS)
+        self._log_starts = self._read_offsets(LOG_STARTS)
+        self._checkpoints: list[tuple[Partition, Checkpoint]] = []
+        # What is to be removed, and when.
+        self._doomed: list[tuple[int, Path]] = []
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        path: Path,
+        clock: Clock,
+        *,
+        durable: bool = True,
+        node_id: int = 1,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> LogDirectory:
+        """Take the folder for this process, or say who has it."""
+        disk.make_dir(path)
+        lock = disk.lock(path / LOCK, b"pid %d\n" % os.getpid())
+        if lock is None:
+            holder = disk.read_file(path / LOCK).decode(errors="replace").strip()
+            raise LogDirectoryHeld(
+                f"{path} is in use by another broker ({holder.replace(chr(10), ', ')})."
+            )
+        try:
+            meta = _meta(disk, path, node_id, new_id)
+            clean = disk.exists(path / CLEAN_SHUTDOWN)
+            directory = cls(
+                disk, path, clock, lock, meta, durable=durable, clean=clean, new_id=new_id
+            )
+            if clean:
+                # Before anything else: should it come back after a power cut, the next
+                # start would believe a log that was being written.
+                disk.remove(path / CLEAN_SHUTDOWN)
+                disk.sync_dir(path)
+            directory._doom_leftovers()
+        except BaseException:
+            lock.release()
+            raise
+        return directory
+
+    def publish_address(self, address: str) -> None:
+        """Tell in the lock file where this broker is reached."""
+        self._lock.write(b"pid %d\n%s\n" % (os.getpid(), address.encode()))
+
+    def journal(self, name: str) -> Journal:
+        return Journal.open(self._disk, self.path / f"{name}.journal")
+
+    def space(self) -> Space:
+        return self._disk.space(self.path)
+
+    # Partitions.
+
+    def partitions(self) -> Iterator[Partition]:
+        return iter(self._partitions.values())
+
+    def open_partition(
+        self, topic: str, index: int, topic_id: UUID, config: LogConfig
+    ) -> Partition:
+        """The partition's log as it is on disk, or a new one. It may come back offline."""
+        path = self.path / f"{topic}-{index}"
+        try:
+            partition = self._open_or_create(path, topic, index, topic_id, config)
+        except (OSError, CorruptLog) as error:
+            partition = Partition.stand_in(
+                self._disk, path, topic, index, topic_id, config, self._clock, str(error)
+            )
+        self._partitions[topic, index] = partition
+        return partition
+
+    def _open_or_create(
+        self, path: Path, topic: str, index: int, topic_id: UUID, config: LogConfig
+    ) -> Partition:
+        if self._disk.exists(path) and self._belongs_to_another(path, topic_id):
+            self._rename_away(path, "stray")
+        if not self._disk.exists(path):
+            return self._create(path, topic, index, topic_id, config)
+        key = topic, index
+        return Partition.open(
+            self._disk,
+            path,
+            topic,
+            index,
+            topic_id,
+            config,
+            self._clock,
+            durable=self.durable,
+            recovery_point=self._recovery_points.get(key, 0),
+            log_start=self._log_starts.get(key, 0),
+            clean=self.clean and key in self._recovery_points,
+        )
+
+    def _create(
+        self, path: Path, topic: str, index: int, topic_id: UUID, config: LogConfig
+    ) -> Partition:
+        self._recovery_points.pop((topic, index), None)
+        self._log_starts.pop((topic, index), None)
+        return Partition.create(
+            self._disk,
+            path,
+            topic,
+            index,
+            topic_id,
+            config,
+            self._clock,
+            durable=self.durable,
+        )
+
+    def _belongs_to_another(self, path: Path, topic_id: UUID) -> bool:
+        """Whether an earlier topic of that name has left the folder behind."""
+        try:
+            found = read_partition_metadata(self._disk.read_file(path / PARTITION_METADATA))
+        except (FileNotFoundError, CheckpointDamaged):
+            return False
+        return found != topic_id
+
+    def delete_partition(self, partition: Partition) -> None:
+        """Take it out of service; its files go later."""
+        key = partition.topic, partition.index
+        self._partitions.pop(key, None)
+        self._recovery_points.pop(key, None)
+        self._log_starts.pop(key, None)
+        partition.retire()
+        moved = self._rename_away(partition.path, "delete")
+        self._doom(moved, partition.config.file_delete_delay_ms)
+
+    def set_strangers_aside(self) -> list[Path]:
+        """Rename the partition folders that nobody has opened; where they are now."""
+        known = {partition.path.name for partition in self._partitions.values()}
+        return [
+            self._rename_away(self.path / name, "stray")
+            for name in self._disk.list(self.path)
+            if PARTITION_FOLDER.match(name) and name not in known
+        ]
+
+    def _rename_away(self, path: Path, why: str) -> Path:
+        target = path.with_name(f"{path.name}.{self._new_id().hex}-{why}")
+        self._disk.rename(path, target)
+        return target
+
+    def _doom_leftovers(self) -> None:
+        for name in self._disk.list(self.path):
+            if DELETED_FOLDER.match(name):
+                self._doom(self.path / name, 0)
+
+    def _doom(self, path: Path, delay_ms: int) -> None:
+        self._doomed.append((self._clock.now_ms() + delay_ms, path))
+
+    # From time to time.
+
+    def checkpoint(self) -> Callable[[], None]:
+        """Note how far each partition is safe. What is returned is to be run in a thread;
+        the next call looks at what came of it."""
+        self._finish_checkpoints()
+        for partition in self._partitions.values():
+            if (begun := partition.begin_checkpoint()) is not None:
+                self._checkpoints.append((partition, begun))
+            delay = partition.config.file_delete_delay_ms
+            for path in partition.take_doomed():
+                self._doom(path, delay)
+        jobs = [checkpoint for _, checkpoint in self._checkpoints]
+        files = [self._recovery_point_file(), self._log_start_file()]
+        removals = self._due_removals()
+
+        def run() -> None:
+            for checkpoint in jobs:
+                checkpoint.run()
+            for path, data in files:
+                self._replace_file(path, data)
+            for path in removals:
+                self._remove(path)
+
+        return run
+
+    def _finish_checkpoints(self) -> None:
+        for partition, checkpoint in self._checkpoints:
+            partition.checkpointed(checkpoint)
+        self._checkpoints = []
+
+    def log_starts(self) -> Callable[[], None]:
+        """What is returned makes deletions of records safe, in a thread."""
+        path, data = self._log_start_file()
+        return lambda: self._replace_file(path, data)
+
+    def apply_retention(self) -> list[tuple[Partition, Deleted]]:
+        """Delete what has had its time; what, and why."""
+        now_ms = self._clock.now_ms()
+        return [
+            (partition, deleted)
+            for partition in self._partitions.values()
+            for deleted in partition.apply_retention(now_ms)
+        ]
+
+    def close(self, *, clean: bool) -> None:
+        """Let go of everything. After a clean close the next start trusts what it finds."""
+        for partition in self._partitions.values():
+            partition.close(clean=clean)
+        clean = clean and all(one.offline is None for one in self._partitions.values())
+        if clean:
+            for path, data in (self._recovery_point_file(), self._log_start_file()):
+                self._replace_file(path, data)
+            self._disk.write_file(
+                self.path / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}'
+            )
+        self._lock.release()
+
+    # Files.
+
+    def _recovery_point_file(self) -> tuple[Path, bytes]:
+        for key, partition in self._partitions.items():
+            if partition.offline is None:
+                self._recovery_points[key] = partition.recovery_point
+        return self.path / RECOVERY_POINTS, write_offsets(self._recovery_points)
+
+    def _log_start_file(self) -> tuple[Path, bytes]:
+        for key, partition in self._partitions.items():
+            if partition.offline is None:
+                self._log_starts[key] = partition.log_start
+        moved = {key: start for key, start in self._log_starts.items() if start > 0}
+        return self.path / LOG_STARTS, write_offsets(moved)
+
+    def _replace_file(self, path: Path, data: bytes) -> None:
+        if not self._disk.exists(path) or self._disk.read_file(path) != data:
+            self._disk.write_file(path, data)
+
+    def _read_offsets(self, name: str) -> Offsets:
+        path = self.path / name
+        if not self._disk.exists(path):
+            return {}
+        try:
+            return read_offsets(self._disk.read_file(path))
+        except CheckpointDamaged:
+            # Without it every batch is checked, which costs time only.
+            return {}
+
+    def _due_removals(self) -> list[Path]:
+        now_ms = self._clock.now_ms()
+        due = [path for when, path in self._doomed if when <= now_ms]
+        self._doomed = [entry for entry in self._doomed if entry[0] > now_ms]
+        return due
+
+    def _remove(self, path: Path) -> None:
+        try:
+            if DELETED_FOLDER.match(path.name):
+                self._disk.remove_tree(path)
+            else:
+                self._disk.remove(path)
+        except FileNotFoundError:
+            pass  # Its folder was deleted meanwhile.
+
+
+def _meta(disk: Disk, path: Path, node_id: int, new_id: Callable[[], UUID]) -> Meta:
+    file = path / META
+    if not disk.exists(file):
+        meta = Meta(short_id(new_id()), node_id, short_id(new_id()))
+        disk.write_file(file, write_meta(meta))
+        return meta
+    try:
+        meta = read_meta(disk.read_file(file))
+    except CheckpointDamaged as error:
+        raise LogDirectoryDamaged(f"{file} cannot be read: {error}.") from None
+    if meta.node_id != node_id:
+        raise LogDirectoryDamaged(
+            f"{path} belongs to node {meta.node_id}, this is node {node_id}.",
+            remedy="Set node.id as it was, or give this broker another --data-dir.",
+        )
+    return meta

@@ -1,0 +1,517 @@
+"""Opening a partition: after a clean stop at a glance, after a crash with suspicion.
+
+Up to the recovery point everything was flushed, and a snapshot says who had written it.
+After a clean stop that is the end of the log, and nothing is read but the snapshot. After
+a crash every batch behind it is checked: its length, its format, its checksum, and that
+its offset follows the one before. At the first that fails the log is cut. Indexes,
+producers and open transactions are rebuilt on the way.
+
+If anything was cut, readers may have seen what is gone: the leader epoch goes up, which
+tells them. Without durable flushes they may have seen what left no trace, so then it goes
+up after every crash.
+
+A snapshot that is missing or damaged costs time: an older one, or none, and the headers of
+all batches since. The same goes for the other small files: the batches know it all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from streamer.log.config import LogConfig
+from streamer.log.disk import Disk
+from streamer.log.epochs import FIRST, Epochs, EpochsDamaged, EpochStart, epochs_path
+from streamer.log.errors import CorruptLog
+from streamer.log.producers import FinishedTransaction, Producers, SnapshotDamaged
+from streamer.log.segment import (
+    DELETED,
+    INDEX_FILES,
+    LOG,
+    SNAPSHOT,
+    Segment,
+    SegmentView,
+    file_name,
+    locate,
+    walk_batches,
+)
+from streamer.log.transactions import Aborted, TransactionIndexDamaged
+from streamer.wire.batch import Buffer, Header, crc_of, read_marker
+
+TEMPORARY = ".tmp"
+EPOCH_WITNESSES = 3
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A partition's parts as they were found or made."""
+
+    segments: list[Segment]
+    epochs: Epochs
+    producers: Producers
+    end: int
+    log_start: int
+    snapshots: list[int]
+    leftovers: list[Path] = field(default_factory=list)
+    """Renamed files that nobody needs any more."""
+    cut: str | None = None
+    """What was lost, in words; None if nothing was."""
+
+
+@dataclass(slots=True)
+class _Scan:
+    """How far the check of the tail has come."""
+
+    expected: int
+    problem: str | None = None
+    lost_bytes: int = 0
+    checked: list[Segment] = field(default_factory=list)
+    """Those with something in them that was not believed."""
+
+
+class Recovery:
+    """One partition being opened."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Path,
+        config: LogConfig,
+        *,
+        recovery_point: int,
+        log_start: int,
+        durable: bool,
+        now_ms: int,
+    ) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._config = config
+        self._recovery_point = recovery_point
+        self._log_start = log_start
+        self._durable = durable
+        self._now_ms = now_ms
+        self._leftovers: list[Path] = []
+
+    def run(self, *, clean: bool) -> Recovered:
+        names = self._tidy(self._disk.list(self._folder))
+        snapshots = sorted(_offsets(names, SNAPSHOT))
+        segments = [self._existing(base) for base in sorted(_offsets(names, LOG))]
+        if not segments:
+            return self._start_empty(snapshots)
+        if clean and self._plausible(segments):
+            return self._open_clean(segments, snapshots)
+        return self._open_unclean(segments, snapshots)
+
+    def _tidy(self, names: list[str]) -> list[str]:
+        """Drop what an interrupted deletion or write left behind."""
+        logs = {name.removesuffix(LOG) for name in names if name.endswith(LOG)}
+        kept = []
+        for name in names:
+            stem, _, suffix = name.partition(".")
+            orphan = "." + suffix in INDEX_FILES
+            if name.endswith(DELETED) or (orphan and stem not in logs):
+                self._leftovers.append(self._folder / name)
+            elif name.endswith(TEMPORARY):
+                self._disk.remove(self._folder / name)
+            else:
+                kept.append(name)
+        return kept
+
+    def _existing(self, base_offset: int) -> Segment:
+        return Segment.existing(
+            self._disk,
+            self._folder,
+            base_offset,
+            self._now_ms,
+            self._config.index_interval_bytes,
+        )
+
+    def _create(self, base_offset: int) -> Segment:
+        segment = Segment.create(
+            self._disk,
+            self._folder,
+            base_offset,
+            self._now_ms,
+            self._config.index_interval_bytes,
+        )
+        self._disk.sync_dir(self._folder)
+        return segment
+
+    def _plausible(self, segments: list[Segment]) -> bool:
+        """Whether the files can end where the clean stop says they do."""
+        last = segments[-1]
+        written = self._recovery_point - last.base_offset
+        return written >= 0 and (written > 0) == (last.size > 0)
+
+    def _start_empty(self, snapshots: list[int]) -> Recovered:
+        start = max(self._log_start, 0)
+        cut = None
+        epochs = self._read_epochs([], start)
+        if self._recovery_point > start:
+            cut = f"all its files, up to offset {self._recovery_point}"
+            epochs = self._bump(epochs, start)
+        self._forget_snapshots(snapshots, 0)
+        return Recovered(
+            [self._create(start)],
+            epochs,
+            Producers(),
+            start,
+            start,
+            [],
+            self._leftovers,
+            cut,
+        )
+
+    def _open_clean(self, segments: list[Segment], snapshots: list[int]) -> Recovered:
+        end = self._recovery_point
+        epochs = self._read_epochs(segments, end)
+        producers, kept = self._producers(segments, snapshots, end)
+        log_start = max(self._log_start, segments[0].base_offset)
+        return Recovered(segments, epochs, producers, end, log_start, kept, self._leftovers)
+
+    def _open_unclean(self, segments: list[Segment], snapshots: list[int]) -> Recovered:
+        epochs = self._read_epochs(segments, None)
+        number = max(0, _number_of(segments, self._recovery_point))
+        position, expected = self._scan_start(segments[number])
+        producers, kept = self._producers(segments[: number + 1], snapshots, expected)
+        self._keep_aborted(segments, number, expected)
+
+        scan = _Scan(expected)
+        end_number = number
+        for end_number in range(number, len(segments)):
+            segment = segments[end_number]
+            if end_number > number:
+                if segment.base_offset != scan.expected and not self._config.compact:
+                    scan.problem = f"the next file begins at {segment.base_offset}"
+                    end_number -= 1
+                    break
+                position, scan.expected = 0, segment.base_offset
+                segment.aborted.replace([])
+            self._scan(segment, position, scan, producers, epochs)
+            if scan.problem is not None:
+                break
+        self._drop(segments, end_number + 1, scan)
+        end = max(scan.expected, segments[0].base_offset)
+        kept = self._forget_snapshots(kept, end)
+        return self._settle(segments, epochs, producers, end, kept, scan)
+
+    def _settle(
+        self,
+        segments: list[Segment],
+        epochs: Epochs,
+        producers: Producers,
+        end: int,
+        snapshots: list[int],
+        scan: _Scan,
+    ) -> Recovered:
+        """Make sure of what was found, so that it may be served at once."""
+        cut = _what_was_cut(scan, end, self._recovery_point)
+        log_start = max(self._log_start, segments[0].base_offset)
+        if log_start > end:
+            for segment in segments:
+                self._leftovers.extend(segment.discard())
+            cut = cut or f"everything up to the log's start, which is {log_start}"
+            segments, producers, end = [self._create(log_start)], Producers(), log_start
+            snapshots = self._forget_snapshots(snapshots, 0)
+        self._sync(scan)
+        if cut is not None or not self._durable:
+            epochs = self._bump(epochs, end)
+        return Recovered(
+            segments, epochs, producers, end, log_start, snapshots, self._leftovers, cut
+        )
+
+    def _sync(self, scan: _Scan) -> None:
+        """A killed process leaves data that no power cut has tested yet."""
+        for segment in scan.checked:
+            segment.file.pin().sync()
+            self._sync_indexes(segment)
+        if scan.checked:
+            self._disk.sync_dir(self._folder)
+            self._disk.sync_dir(self._folder.parent)
+
+    def _sync_indexes(self, segment: Segment) -> None:
+        try:
+            segment.write_indexes()
+            for path in segment.index_files():
+                self._disk.open(path).pin().sync()
+        except OSError:
+            pass  # The disk is full; what is missing is in memory until there is room.
+
+    def _bump(self, epochs: Epochs, offset: int) -> Epochs:
+        bumped = epochs.bumped(offset)
+        self._disk.write_file(epochs_path(self._folder), bumped.write())
+        return bumped
+
+    # The tail.
+
+    def _scan_start(self, segment: Segment) -> tuple[int, int]:
+        """Position and offset in this segment from which on nothing is believed.
+
+        Normally that is the recovery point. If the way there is damaged, or the file ends
+        before it, nothing in this segment is believed.
+        """
+        point = self._recovery_point
+        if point <= segment.base_offset:
+            return 0, segment.base_offset
+        view = segment.view()
+        try:
+            located = locate(view, point - 1, gaps=self._config.compact)
+        except CorruptLog:
+            located = None
+        if located is None or located.header.last_offset + 1 != point:
+            return 0, segment.base_offset
+        if located.index_damaged:
+            segment.rebuild_indexes()
+        position = located.position + located.header.size
+        segment.keep_indexes(position, point)
+        return position, point
+
+    def _scan(
+        self,
+        segment: Segment,
+        position: int,
+        scan: _Scan,
+        producers: Producers,
+        epochs: Epochs,
+    ) -> None:
+        """Check the batches from `position` on, and cut the file at the first bad one."""
+        size = segment.size
+        if position < size:
+            scan.checked.append(segment)
+        if position == 0:
+            segment.forget_indexes()
+        batches = walk_batches(segment.file.pin(), segment.path, position, size)
+        try:
+            for position, header, batch in batches:
+                scan.problem = self._problem(header, batch, scan.expected, epochs)
+                if scan.problem is not None:
+                    break
+                segment.note(
+                    position, header.size, header.last_offset, header.max_timestamp
+                )
+                finished = replay(producers, header, batch, self._now_ms)
+                note_aborted(segment, producers, finished)
+                scan.expected = header.last_offset + 1
+        except CorruptLog as error:
+            scan.problem, position = error.why, error.position
+        if scan.problem is not None:
+            scan.problem += f" (byte {position} of {segment.path.name})"
+            scan.lost_bytes += size - position
+            segment.size = position
+            segment.cut_back()
+
+    def _problem(
+        self, header: Header, batch: Buffer, expected: int, epochs: Epochs
+    ) -> str | None:
+        base_offset = header.base_offset
+        if base_offset != expected and not (
+            self._config.compact and base_offset > expected
+        ):
+            return f"offset {base_offset} where {expected} should be"
+        if crc_of(batch, header) != header.crc:
+            return "a batch does not match its checksum"
+        if header.leader_epoch != epochs.at(base_offset):
+            return f"leader epoch {header.leader_epoch} never was"
+        return None
+
+    def _drop(self, segments: list[Segment], number: int, scan: _Scan) -> None:
+        for segment in segments[number:]:
+            scan.lost_bytes += segment.size
+            self._leftovers.extend(segment.discard())
+        del segments[number:]
+
+    # Producers and aborted transactions.
+
+    def _producers(
+        self, segments: list[Segment], snapshots: list[int], offset: int
+    ) -> tuple[Producers, list[int]]:
+        """Who had written what is below `offset`; the snapshots that are good for it."""
+        kept = self._forget_snapshots(snapshots, offset)
+        while kept:
+            try:
+                data = self._disk.read_file(self._folder / file_name(kept[-1], SNAPSHOT))
+                producers = Producers.restore(data)
+            except SnapshotDamaged:
+                self._leftovers.append(self._folder / file_name(kept.pop(), SNAPSHOT))
+                continue
+            replay_range(segments, producers, kept[-1], offset, self._now_ms)
+            return producers, kept
+        producers = Producers()
+        replay_range(segments, producers, segments[0].base_offset, offset, self._now_ms)
+        return producers, []
+
+    def _forget_snapshots(self, snapshots: list[int], end: int) -> list[int]:
+        """Drop those of a future that did not come."""
+        for offset in snapshots:
+            if offset > end:
+                self._disk.remove(self._folder / file_name(offset, SNAPSHOT))
+        return [offset for offset in snapshots if offset <= end]
+
+    def _keep_aborted(self, segments: list[Segment], number: int, expected: int) -> None:
+        """In the segment that is scanned, keep the aborts before the scan."""
+        aborted = read_aborted_of(self._disk, segments, number, expected)
+        segments[number].aborted.replace(aborted)
+
+    # Epochs.
+
+    def _read_epochs(self, segments: list[Segment], end: int | None) -> Epochs:
+        path = epochs_path(self._folder)
+        try:
+            epochs = Epochs.read(self._disk.read_file(path))
+        except (EpochsDamaged, FileNotFoundError):
+            epochs = Epochs([])
+        lowest = segments[0].base_offset if segments else end
+        confirmed = bool(epochs.starts) and (
+            lowest is None or epochs.starts[0].offset <= lowest
+        )
+        if confirmed and self._batches_agree(segments, epochs):
+            return epochs
+        rebuilt = _epochs_of(segments)
+        self._disk.write_file(path, rebuilt.write())
+        return rebuilt
+
+    def _batches_agree(self, segments: list[Segment], epochs: Epochs) -> bool:
+        """A look at some batches of the last segment, for the file has no checksum. Neither
+        have their epochs; one that agrees is enough."""
+        try:
+            batches = list(islice(segments[-1].walk(), EPOCH_WITNESSES)) if segments else []
+        except CorruptLog:
+            return True
+        return not batches or any(
+            header.leader_epoch == epochs.at(header.base_offset) for _, header in batches
+        )
+
+
+def replay(
+    producers: Producers, header: Header, batch: Buffer, now_ms: int
+) -> FinishedTransaction | None:
+    """Note a batch from the log; the transaction that it ended, if it did."""
+    if header.producer_id < 0:
+        return None
+    if not header.is_control:
+        producers.accept(header, header.base_offset, now_ms)
+        return None
+    marker = read_marker(batch)
+    return marker and producers.finish(header, marker, header.base_offset, now_ms)
+
+
+def note_aborted(
+    segment: Segment, producers: Producers, finished: FinishedTransaction | None
+) -> None:
+    if finished is None or finished.commit:
+        return
+    still_open = producers.first_open_transaction
+    last_stable = finished.last_offset + 1 if still_open is None else still_open
+    segment.aborted.append(
+        Aborted(
+            finished.producer_id, finished.first_offset, finished.last_offset, last_stable
+        )
+    )
+
+
+def replay_range(
+    segments: list[Segment], producers: Producers, start: int, end: int, now_ms: int
+) -> None:
+    """Bring producers known at `start` up to `end`, from headers alone."""
+    for number in range(max(0, _number_of(segments, start)), len(segments)):
+        segment = segments[number]
+        if start >= end or segment.base_offset >= end:
+            return
+        try:
+            _replay_segment(segment.view(), producers, start, end, now_ms)
+        except CorruptLog:
+            # Reading will say so; the next file is found without this one.
+            continue
+
+
+def _replay_segment(
+    view: SegmentView, producers: Producers, start: int, end: int, now_ms: int
+) -> list[FinishedTransaction]:
+    finished = []
+    first = 0
+    if start > view.base_offset:
+        located = locate(view, start, gaps=True)
+        if located is None:
+            return []
+        first = located.position
+    for position, header in view.walk(first):
+        if header.base_offset >= end:
+            break
+        if header.producer_id < 0 or header.base_offset < start:
+            continue
+        batch = view.read(position, header.size) if header.is_control else b""
+        if (ended := replay(producers, header, batch, now_ms)) is not None:
+            finished.append(ended)
+    return finished
+
+
+def read_aborted_of(
+    disk: Disk, segments: list[Segment], number: int, end: int
+) -> list[Aborted]:
+    """A segment's aborted transactions below `end`."""
+    try:
+        listed = segments[number].aborted.read()
+    except TransactionIndexDamaged:
+        return _rebuild_aborted(disk, segments, number, end)
+    return [entry for entry in listed if entry.last_offset < end]
+
+
+def _rebuild_aborted(
+    disk: Disk, segments: list[Segment], number: int, end: int
+) -> list[Aborted]:
+    segment = segments[number]
+    producers = Producers()
+    try:
+        # Taken when the segment began.
+        producers = Producers.restore(disk.read_file(segment.path.with_suffix(SNAPSHOT)))
+    except (SnapshotDamaged, FileNotFoundError):
+        replay_range(
+            segments, producers, segments[0].base_offset, segment.base_offset, now_ms=0
+        )
+    view = segment.view()
+    rebuilt: list[Aborted] = []
+    try:
+        finished = _replay_segment(view, producers, segment.base_offset, end, now_ms=0)
+    except CorruptLog:
+        return rebuilt
+    return [
+        Aborted(
+            ended.producer_id, ended.first_offset, ended.last_offset, ended.last_offset + 1
+        )
+        for ended in finished
+        if not ended.commit
+    ]
+
+
+def _offsets(names: list[str], suffix: str) -> list[int]:
+    stems = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    return [int(stem) for stem in stems if stem.isdigit()]
+
+
+def _number_of(segments: list[Segment], offset: int) -> int:
+    """The segment that would hold `offset`, -1 if all begin behind it."""
+    return bisect_right(segments, offset, key=lambda segment: segment.base_offset) - 1
+
+
+def _epochs_of(segments: list[Segment]) -> Epochs:
+    starts: list[EpochStart] = []
+    for segment in segments:
+        try:
+            for _, header in segment.walk():
+                while starts and header.leader_epoch < starts[-1].epoch:
+                    starts.pop()  # Epochs only rise: that one never was.
+                if not starts or header.leader_epoch > starts[-1].epoch:
+                    starts.append(EpochStart(header.leader_epoch, header.base_offset))
+        except CorruptLog:
+            continue
+    return Epochs(starts or [EpochStart(FIRST, 0)])
+
+
+def _what_was_cut(scan: _Scan, end: int, recovery_point: int) -> str | None:
+    if scan.lost_bytes:
+        return f"{scan.lost_bytes} bytes behind offset {end}: {scan.problem}"
+    if end < recovery_point:
+        return f"offsets {end} to {recovery_point - 1}, which were flushed, are gone"
+    return None

@@ -1,0 +1,66 @@
+"""Which segments have had their time. Decides; the partition deletes.
+
+Segments go whole, the oldest first, and only what is flushed. A segment is as old as its
+latest record; one without timestamps, as long as we have known it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamer.log.config import LogConfig
+
+
+class SegmentAge(NamedTuple):
+    """What retention wants to know of a segment."""
+
+    size: int
+    end: int
+    """The offset behind its last."""
+    largest_timestamp: int
+
+
+def judge(
+    segments: list[SegmentAge],
+    config: LogConfig,
+    *,
+    log_start: int,
+    flushed: int,
+    now_ms: int,
+) -> list[str]:
+    """One reason for each segment that may go; `segments` are all, oldest first."""
+    excess = sum(segment.size for segment in segments) - config.retention_bytes
+    reasons: list[str] = []
+    for number, segment in enumerate(segments):
+        if segment.end > flushed or segment.size == 0:
+            break
+        last = number == len(segments) - 1
+        reason = _reason(segment, config, excess, log_start, now_ms, last=last)
+        if reason is None:
+            break
+        reasons.append(reason)
+        excess -= segment.size
+    return reasons
+
+
+def _reason(
+    segment: SegmentAge,
+    config: LogConfig,
+    excess: int,
+    log_start: int,
+    now_ms: int,
+    *,
+    last: bool,
+) -> str | None:
+    if segment.end <= log_start and not last:
+        return f"it ends before the log's start, {log_start}"
+    if not config.delete:
+        return None
+    age_ms = now_ms - segment.largest_timestamp
+    if 0 <= config.retention_ms < age_ms:
+        return (
+            f"its latest record is {age_ms} ms old, retention.ms is {config.retention_ms}"
+        )
+    if config.retention_bytes >= 0 and excess >= segment.size and not last:
+        return f"the partition is {excess} bytes over retention.bytes"
+    return None

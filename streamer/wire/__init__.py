@@ -1,0 +1,1 @@
+"""Bytes into messages and back: frames, headers, messages, record batches. No I/O."""
