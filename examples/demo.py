@@ -124,9 +124,10 @@ def figures(admin: ConfluentAdmin, counters: Counters) -> Iterator[dict[str, str
 
 
 def drawn(address: str, row: dict[str, str]) -> Table:
-    table = Table(title=f"streamer at {address}", caption="Ctrl-C ends all", min_width=60)
-    table.add_column("", style="bold")
-    table.add_column("")
+    title, caption = f"streamer at {address}", "Ctrl-C ends all"
+    table = Table(title=title, caption=caption, min_width=60, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
     for name, text in row.items():
         table.add_row(name, text)
     return table

@@ -2,10 +2,11 @@
 
 This is all the broker serves, and all that it advertises. A handler is
 
-    handler(request, call) → response | None | awaitable of either
+    handler(request, call) → response | None | Waiting | awaitable of these
 
-It may answer at once (most do), or give back a coroutine where it has to wait for
-the disk or for records to come. None is no answer at all: a produce with acks=0.
+It may answer at once (most do), with a `Waiting` where it has to wait for a partition to
+move, or with a coroutine where it has to wait for the disk. None is no answer at all: a
+produce with acks=0.
 
 Before this: `connection.py` cuts a connection into requests. After: one file a noun.
 """
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamer.broker.security import Session
+from streamer.broker.waiting import Waiting
 from streamer.wire.api_keys import ApiKey
 
 if TYPE_CHECKING:
     from streamer.broker.core import Broker
 
 Message = Any
-Answer = Message | None | Awaitable[Message | None]
+Answer = Message | Waiting | None | Awaitable[Message | Waiting | None]
 
 
 class CloseConnection(Exception):

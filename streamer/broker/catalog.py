@@ -8,20 +8,23 @@ All of it is written down in one journal (`log/journal.py`), an entry a change:
     {"producer_ids": N}                                                ids below N are taken
     {"starts": N}                                                      how often we started
 
-A change is on disk before anybody can see it. At start the journal is replayed and
-written anew without what is superseded. Partitions on disk that belong to no topic here
-are set aside.
+A change is on disk before anybody can see it; partitions are made before the entry that
+names them, so that a full disk leaves no topic that nobody can write to. At start the
+journal is replayed and written anew without what is superseded. Partitions on disk that
+belong to no topic here are set aside.
 """
 
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from streamer.broker.config import BrokerConfig
+from streamer.broker.trouble import way_out
 from streamer.log.config import TOPIC_OPTIONS, LogConfig, log_config
 from streamer.log.directory import LogDirectory
 from streamer.log.journal import Journal
@@ -67,7 +70,7 @@ def invalid_name(name: str) -> str | None:
 
 
 class TopicExists(Exception):
-    """Somebody has created a topic of that name, or is about to."""
+    """There is a topic of that name, or it is being created, extended or deleted."""
 
 
 class NotWritten(Exception):
@@ -90,7 +93,7 @@ class Catalog:
         self._in_thread = in_thread
         self._on_failed = on_failed
         self._ids: dict[UUID, Topic] = {}
-        self._being_created: set[str] = set()
+        self._changing: set[str] = set()
         self._altered: dict[str, dict[str, str]] = {}
         self._next_producer_id = 0
         self._producer_id_limit = 0
@@ -117,7 +120,7 @@ class Catalog:
         # What was left of the last block is given up: an id is never given twice.
         self._next_producer_id = self._producer_id_limit
         self._apply_altered()
-        self._journal.rewrite(
+        self._rewrite(
             [
                 {"starts": self.starts},
                 {"producer_ids": self._producer_id_limit},
@@ -130,25 +133,41 @@ class Catalog:
             topic = Topic(
                 entry["topic"], UUID(entry["id"]), overrides, self._log_config(overrides)
             )
-            self._open(topic, entry["partitions"])
+            for index in range(entry["partitions"]):
+                topic.partitions.append(self._open(topic, index))
+            self._show(topic)
         for path in self._directory.set_strangers_aside():
             log.warning("A partition that no topic claims was set aside: %s", path)
 
-    def _open(self, topic: Topic, count: int) -> None:
-        for index in range(len(topic.partitions), count):
-            partition = self._directory.open_partition(
-                topic.name, index, topic.id, topic.config
+    def _rewrite(self, entries: list[dict[str, Any]]) -> None:
+        try:
+            self._journal.rewrite(entries)
+        except OSError as error:
+            # It says the same, in more words. The next start tries again.
+            log.warning(
+                "%s cannot be written anew: %s. The old one holds.\n  -> %s",
+                self._journal.path,
+                error,
+                way_out(error),
             )
-            if partition.recovered is not None:
-                log.warning("%s lost in the crash: %s", partition.path, partition.recovered)
-            if partition.offline is not None:
-                log.error(
-                    "%s; the others are served.\n"
-                    "  -> `streamer log verify %s` shows what is damaged.",
-                    partition.offline,
-                    self._directory.path,
-                )
-            topic.partitions.append(partition)
+
+    def _open(self, topic: Topic, index: int) -> Partition:
+        partition = self._directory.open_partition(
+            topic.name, index, topic.id, topic.config
+        )
+        if partition.recovered is not None:
+            log.warning("%s lost in the crash: %s", partition.path, partition.recovered)
+        if partition.offline is not None:
+            log.error(
+                "%s; the others are served.\n"
+                "  -> `streamer log verify %s` shows what is damaged. When it is mended,"
+                " or there is room on the disk again, restart the broker.",
+                partition.offline,
+                self._directory.path,
+            )
+        return partition
+
+    def _show(self, topic: Topic) -> None:
         self.topics[topic.name] = topic
         self._ids[topic.id] = topic
 
@@ -162,21 +181,47 @@ class Catalog:
         return None if topic is None else topic.partition(index)
 
     async def create(self, name: str, count: int, overrides: Mapping[str, str]) -> Topic:
-        if name in self.topics or name in self._being_created:
+        if name in self.topics:
             raise TopicExists(name)
-        self._being_created.add(name)
-        try:
+        with self._nobody_else_changes(name):
             topic = Topic(name, uuid.uuid4(), dict(overrides), self._log_config(overrides))
-            await self._write(_described(topic, count))
-            self._open(topic, count)
-        finally:
-            self._being_created.discard(name)
+            await self._make_partitions(topic, count)
+            self._show(topic)
         log.info("Topic %s created with %d partitions.", name, count)
         return topic
 
     async def add_partitions(self, topic: Topic, count: int) -> None:
-        await self._write(_described(topic, count))
-        self._open(topic, count)
+        with self._nobody_else_changes(topic.name):
+            await self._make_partitions(topic, count)
+
+    @contextmanager
+    def _nobody_else_changes(self, name: str) -> Iterator[None]:
+        if name in self._changing:
+            raise TopicExists(name)
+        self._changing.add(name)
+        try:
+            yield
+        finally:
+            self._changing.discard(name)
+
+    async def _make_partitions(self, topic: Topic, count: int) -> None:
+        """Make those that are missing and write them down; all of them, or none."""
+        made: list[Partition] = []
+        try:
+            for index in range(len(topic.partitions), count):
+                made.append(
+                    self._directory.open_partition(
+                        topic.name, index, topic.id, topic.config
+                    )
+                )
+                if (why := made[-1].offline) is not None:
+                    raise NotWritten(why)
+            await self._write(_described(topic, count))
+        except NotWritten:
+            for partition in made:
+                self._directory.delete_partition(partition)
+            raise
+        topic.partitions += made
 
     async def alter_topic(self, topic: Topic, overrides: Mapping[str, str]) -> None:
         before, topic.overrides = topic.overrides, dict(overrides)
@@ -189,15 +234,16 @@ class Catalog:
 
     async def delete(self, topic: Topic) -> list[Partition]:
         """Forget `topic`; its partitions are handed back, for those who wait for them."""
-        del self.topics[topic.name]
-        del self._ids[topic.id]
-        try:
-            await self._write({"delete": str(topic.id)})
-        except NotWritten:
-            self.topics[topic.name] = self._ids[topic.id] = topic
-            raise
-        for partition in topic.partitions:
-            self._directory.delete_partition(partition)
+        with self._nobody_else_changes(topic.name):
+            del self.topics[topic.name]
+            del self._ids[topic.id]
+            try:
+                await self._write({"delete": str(topic.id)})
+            except NotWritten:
+                self._show(topic)
+                raise
+            for partition in topic.partitions:
+                self._directory.delete_partition(partition)
         log.info("Topic %s deleted.", topic.name)
         return topic.partitions
 

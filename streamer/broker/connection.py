@@ -15,13 +15,15 @@ After this: `api.py` says which handler, `wire/` reads and writes messages.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from streamer.broker import cluster
 from streamer.broker.admission import Admission
 from streamer.broker.api import Answer, Api, Call, CloseConnection, Message
 from streamer.broker.security import Session
+from streamer.broker.waiting import Waiting, Watch
 from streamer.wire import messages
 from streamer.wire.api_keys import ApiKey
 from streamer.wire.frames import FrameReader, FrameTooLarge, frame
@@ -48,7 +50,7 @@ JOIN_BELOW = 64 * 1024
 class Pending:
     """A request that was started and is not answered yet."""
 
-    __slots__ = ("chunks", "done", "header", "is_produce", "version")
+    __slots__ = ("chunks", "done", "header", "is_produce", "task", "version", "watch")
 
     def __init__(self, header: RequestHeader) -> None:
         self.header = header
@@ -56,6 +58,13 @@ class Pending:
         self.is_produce = header.api_key == ApiKey.PRODUCE
         self.done = False
         self.chunks: list[Buffer] | None = None
+        self.watch: Watch | None = None
+        self.task: asyncio.Future[Answer] | None = None
+
+    def stop_waiting(self) -> None:
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -70,7 +79,6 @@ class Connection(asyncio.BufferedProtocol):
         self._listener = listener
         self._waiting: deque[Buffer] = deque()
         self._pending: deque[Pending] = deque()
-        self._tasks: set[asyncio.Task[Message | None]] = set()
         self._writing_paused = False
         self._reading_paused = False
         self._admitted = 0
@@ -96,8 +104,10 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = True
         self._admission.leave(self)
         self._release()
-        for task in self._tasks:
-            task.cancel()
+        for pending in self._pending:
+            # What was begun is carried to its end: half a change to the catalogue would be
+            # written down, and not known here.
+            pending.stop_waiting()
         self._waiting.clear()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -202,20 +212,11 @@ class Connection(asyncio.BufferedProtocol):
     def _start(self, received: Buffer) -> None:
         try:
             pending = Pending(read_request_header(received))
-            self._pending.append(pending)
-            answer = self._handle(pending, received)
-        except (Malformed, UnsupportedVersion) as error:
+        except Malformed as error:
             self.close(f"sent a request that cannot be read: {error}")
-        except CloseConnection as error:
-            self.close(str(error))
-        except Exception:
-            log.exception("A request from %s failed; closing it.", self.session.peer)
-            self.abort()
-        else:
-            if isinstance(answer, Awaitable):
-                self._follow(pending, answer)
-            else:
-                self._answered(pending, answer)
+            return
+        self._pending.append(pending)
+        self._take(pending, partial(self._handle, pending, received))
 
     def _handle(self, pending: Pending, received: Buffer) -> Answer:
         header = pending.header
@@ -237,34 +238,57 @@ class Connection(asyncio.BufferedProtocol):
         request = messages.read_request(api.key, version, received, header.body)
         return api.handler(request, Call(version, self.session, self._broker))
 
-    def _follow(self, pending: Pending, answer: Awaitable[Message | None]) -> None:
-        """Let a handler that has to wait do so; its answer comes when it is done."""
-        task = asyncio.ensure_future(answer)
-        self._tasks.add(task)
-
-        def finished(task: asyncio.Task[Message | None]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled() or self._closing:
-                return
-            error = task.exception()
-            if error is None:
-                self._answered(pending, task.result())
-                self._advance()
-            elif isinstance(error, CloseConnection):
-                self.close(str(error))
+    def _take(self, pending: Pending, give: Callable[[], Answer]) -> None:
+        """Get an answer and pass it on, or wait for it; see to whatever goes wrong."""
+        try:
+            answer = give()
+        except (Malformed, UnsupportedVersion) as error:
+            self.close(f"sent a request that cannot be read: {error}")
+        except CloseConnection as error:
+            self.close(str(error))
+        except Exception:
+            log.exception("A request from %s failed; closing it.", self.session.peer)
+            self.abort()
+        else:
+            if isinstance(answer, Waiting):
+                self._wait(pending, answer)
+            elif isinstance(answer, Awaitable):
+                self._follow(pending, answer)
             else:
-                log.error(
-                    "A request from %s failed; closing it.",
-                    self.session.peer,
-                    exc_info=error,
-                )
-                self.abort()
+                self._answered(pending, answer)
 
-        task.add_done_callback(finished)
+    def _wait(self, pending: Pending, waiting: Waiting) -> None:
+        """Have `waiting` look whenever one of its partitions moves, until it answers."""
+        if pending.watch is not None:
+            return  # It has looked, and waits on.
+
+        def wake(in_time: bool) -> None:
+            if self._closing:
+                return
+            answer = waiting.look if in_time else waiting.late
+            self._take(pending, answer)
+            if pending.done:
+                self._advance()
+
+        seconds = waiting.deadline - self._broker.clock.monotonic()
+        pending.watch = self._broker.watchers.watch(waiting, seconds, wake)
+
+    def _follow(self, pending: Pending, answer: Awaitable[Answer]) -> None:
+        """Let a handler that waits for the disk do so; its answer comes when it is done."""
+        pending.stop_waiting()
+        pending.task = asyncio.ensure_future(answer)
+
+        def finished(task: asyncio.Task[Answer]) -> None:
+            if not task.cancelled() and not self._closing:
+                self._take(pending, task.result)
+                self._advance()
+
+        pending.task.add_done_callback(finished)
 
     # Answers.
 
     def _answered(self, pending: Pending, response: Message | None) -> None:
+        pending.stop_waiting()
         if response is not None:
             header = pending.header
             chunks = messages.write_response(response, pending.version)

@@ -20,6 +20,7 @@ from streamer.broker.api import Table
 from streamer.broker.catalog import Catalog
 from streamer.broker.config import BrokerConfig, Listener
 from streamer.broker.flusher import Flusher
+from streamer.broker.trouble import way_out
 from streamer.broker.waiting import Watchers
 from streamer.log.clock import Clock
 from streamer.log.directory import LogDirectory
@@ -38,6 +39,8 @@ READERS = 4
 # A warning comes when less of the disk is free than this share of it, or than 10 GiB.
 FREE_SHARE = 0.05
 FREE_BYTES = 10 << 30
+# It is over once so many times as much is free again.
+ENOUGH = 1.25
 
 
 class Broker:
@@ -54,7 +57,10 @@ class Broker:
         self.table = table
         self.watchers = Watchers()
         self.flusher = Flusher(
-            self._loop, on_flushed=self.watchers.moved, on_failed=self._flush_failed
+            self._loop,
+            monotonic=clock.monotonic,
+            on_flushed=self.watchers.moved,
+            on_failed=self._flush_failed,
         )
         self.catalog = Catalog(
             directory,
@@ -81,7 +87,13 @@ class Broker:
         """Flush what is left, and leave the folder so that the next start trusts it."""
         self.flusher.close()
         self._readers.shutdown()
-        self.directory.close(clean=self.offline is None)
+        problem = self.directory.close(clean=self.offline is None)
+        if problem is not None:
+            log.warning(
+                "This was no clean stop, so the next start checks the log: %s\n  -> %s",
+                problem,
+                way_out(problem),
+            )
 
     # Writing.
 
@@ -95,11 +107,15 @@ class Broker:
     def append_refused(self, partition: Partition, refused: Refused) -> None:
         """Say in the log what a producer was told, where the fault is not its own."""
         if refused.code == ErrorCode.KAFKA_STORAGE_ERROR:
-            self._tell("append", logging.ERROR, f"{partition.path}: {refused.message}")
+            self._tell(
+                "append",
+                logging.ERROR,
+                f"A producer was refused: {refused.message}\n"
+                f"  -> {way_out(refused.__cause__)} What was written before is served.",
+            )
 
     def _flush_failed(self, partition: Partition, error: OSError) -> None:
         self.go_offline(f"syncing {partition.path} failed: {error.strerror or error}")
-        self.watchers.moved(partition)
 
     def go_offline(self, why: str) -> None:
         """Take no more writes until the broker is restarted."""
@@ -111,6 +127,10 @@ class Broker:
                 "from what is really on disk.",
                 self.offline,
             )
+        # Nobody who waits for a flush will see one: each is told so now.
+        for partition in self.directory.partitions():
+            partition.offline = partition.offline or self.offline
+            self.watchers.moved(partition)
 
     # Trouble.
 
@@ -126,25 +146,25 @@ class Broker:
     def watch_space(self) -> None:
         """Warn before the disk is full, and say when there is room again."""
         space = self.directory.space()
-        low = space.free < min(FREE_SHARE * space.total, FREE_BYTES)
-        if low:
-            self._tell(
-                "space",
-                logging.WARNING,
-                f"Only {space.free / 2**20:,.0f} MiB are free for {self.directory.path}.\n"
-                "  -> Make room, or keep less: lower retention.ms or retention.bytes, "
+        limit = min(FREE_SHARE * space.total, FREE_BYTES)
+        low = space.free < limit
+        if low and not self._low_on_space:
+            log.warning(
+                "Only %.1f MiB are free for %s: producers are refused when there are none."
+                "\n  -> Make room, or keep less: lower retention.ms or retention.bytes, "
                 "delete topics.",
-                quiet=300.0,
+                space.free / 2**20,
+                self.directory.path,
             )
-        elif self._low_on_space:
-            log.info("There is room on the disk again: %d MiB.", space.free >> 20)
-        self._low_on_space = low
+            self._low_on_space = True
+        # Not at the first byte: at the edge it would be told again and again.
+        elif self._low_on_space and space.free > ENOUGH * limit:
+            log.info("There is room on the disk again: %.1f MiB.", space.free / 2**20)
+            self._low_on_space = False
 
-    def _tell(
-        self, topic: str, level: int, message: str, quiet: float = QUIET_SECONDS
-    ) -> None:
+    def _tell(self, topic: str, level: int, message: str) -> None:
         now = self.clock.monotonic()
-        if now - self._told.get(topic, -quiet) >= quiet:
+        if now - self._told.get(topic, -QUIET_SECONDS) >= QUIET_SECONDS:
             self._told[topic] = now
             log.log(level, message)
 
@@ -159,12 +179,26 @@ class Broker:
                 self._tell(
                     "checkpoint",
                     logging.WARNING,
-                    f"No checkpoint could be written: {error}. The old one holds, so a "
-                    "crash would cost more time; it is tried again.",
+                    f"No checkpoint in {self.directory.path}: {error}. The old one holds, so "
+                    f"a crash would cost more time; it is tried again.\n"
+                    f"  -> {way_out(error)}",
                 )
+            for partition, error in self.directory.finish_checkpoints():
+                self._flush_failed(partition, error)
 
-    async def save_log_starts(self) -> None:
-        await self.in_thread(self.directory.log_starts())
+    async def save_log_starts(self) -> OSError | None:
+        """Have deletions of records survive a crash; what went wrong, if anything."""
+        try:
+            await self.in_thread(self.directory.log_starts())
+        except OSError as error:
+            self._tell(
+                "log starts",
+                logging.ERROR,
+                f"A deletion of records cannot be written down: {error}\n"
+                f"  -> {way_out(error)}",
+            )
+            return error
+        return None
 
     async def apply_retention(self) -> None:
         """Drop what topics need not keep any longer."""

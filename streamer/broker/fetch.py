@@ -19,8 +19,9 @@ from functools import partial
 from typing import TypeAlias
 
 from streamer.broker.api import Answer, Call, Message
-from streamer.broker.offsets import epoch_error
-from streamer.broker.security import Operation, topic as topic_resource
+from streamer.broker.offsets import epoch_error, find
+from streamer.broker.security import Operation
+from streamer.broker.waiting import Waiting
 from streamer.log.errors import CorruptLog, OffsetOutOfRange
 from streamer.log.partition import Partition
 from streamer.log.reading import ReadPlan, ReadResult
@@ -38,125 +39,126 @@ Found: TypeAlias = ReadResult | CorruptLog | OSError | None
 def handle_fetch(request: Message, call: Call) -> Answer:
     if request.session_epoch not in FULL_FETCHES:
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    fetch = Fetch(request, call)
-    if fetch.read_now() and fetch.is_enough():
-        return fetch.response()
-    return fetch.wait_and_read()
+    return Fetch(request, call).read()
 
 
 class Wanted:
     """One partition that a Fetch asks for, and what was found there so far."""
 
-    __slots__ = ("answer", "ask", "partition", "topic")
+    __slots__ = ("ask", "error", "found", "partition", "topic")
 
-    def __init__(self, topic: str, ask: Message, partition: Partition | None) -> None:
+    def __init__(self, topic: str, ask: Message, call: Call) -> None:
         self.topic = topic
         self.ask = ask
-        self.partition = partition
-        self.answer = FetchResponse.Partition(
-            index=ask.index, high_watermark=-1, records=b""
-        )
+        partition, error = find(topic, ask.index, Operation.READ, call)
+        if partition is not None:
+            error = epoch_error(partition, ask.current_leader_epoch)
+        self.partition: Partition | None = partition
+        self.error = error
+        self.found: ReadResult | None = None
 
 
-class Fetch:
+class Fetch(Waiting):
     """One request: the partitions it wants, read again when they have grown."""
+
+    __slots__ = (
+        "_budget",
+        "_call",
+        "_committed_only",
+        "_request",
+        "_size",
+        "_visible_before",
+        "_wanted",
+        "deadline",
+        "partitions",
+    )
 
     def __init__(self, request: Message, call: Call) -> None:
         self._request = request
         self._call = call
         self._budget = min(request.max_bytes, call.broker.config.number("fetch.max.bytes"))
         self._committed_only = request.isolation_level == READ_COMMITTED
-        self._deadline = call.broker.clock.monotonic() + request.max_wait_ms / 1000
+        self._size = 0
+        self._visible_before = 0
         self._wanted = [
-            Wanted(topic.name, ask, call.broker.catalog.partition(topic.name, ask.index))
+            Wanted(topic.name, ask, call)
             for topic in request.topics
             for ask in topic.partitions
         ]
-        self._cold: list[Wanted] = []
-        self._size = 0
-        self._visible_before = 0
-        self._failed = False
+        self.partitions = [
+            one.partition for one in self._wanted if one.partition is not None
+        ]
+        self.deadline = call.broker.clock.monotonic() + request.max_wait_ms / 1000
 
-    def is_enough(self) -> bool:
-        return (
-            self._failed
-            or self._size >= self._request.min_bytes
-            or self._request.max_wait_ms <= 0
-            or not self._wanted
-        )
+    # Waiting.
 
-    def response(self) -> Message:
-        topics: dict[str, list[Message]] = {}
-        for wanted in self._wanted:
-            topics.setdefault(wanted.topic, []).append(wanted.answer)
-        return FetchResponse(
-            session_id=NO_SESSION,
-            topics=[
-                FetchResponse.Topic(name=name, partitions=partitions)
-                for name, partitions in topics.items()
-            ],
-        )
-
-    async def wait_and_read(self) -> Message:
-        """Read what was not in memory, wait for more, until it is enough or time is up."""
-        while True:
-            await self._read_cold()
-            if self.is_enough() or not await self._has_grown():
-                return self.response()
-            self.read_now()
-
-    async def _has_grown(self) -> bool:
-        """Wait until the partitions have grown by what is missing; False if time is up."""
-        broker = self._call.broker
+    def look(self) -> Answer:
+        """Read again once the partitions have grown by what is missing."""
         missing = self._request.min_bytes - self._size
-        while self._visible() - self._visible_before < missing:
-            if any(map(self._error, self._wanted)):
-                break
-            remaining = self._deadline - broker.clock.monotonic()
-            if not await broker.watchers.wait(self._partitions(), remaining):
-                return False
-        return True
+        if self._is_deleted() or self._visible() - self._visible_before >= missing:
+            return self.read()
+        return self
 
-    def _partitions(self) -> list[Partition]:
-        return [one.partition for one in self._wanted if one.partition is not None]
+    def late(self) -> Answer:
+        return self._response()
+
+    def _is_deleted(self) -> bool:
+        """Whether a topic was deleted, or made anew, while this request waited."""
+        partition_of = self._call.broker.catalog.partition
+        for wanted in self._wanted:
+            partition = wanted.partition
+            # What is deleted goes offline first, so that nobody else need be looked up.
+            if (
+                partition is not None
+                and partition.offline
+                and partition_of(wanted.topic, partition.index) is not partition
+            ):
+                wanted.error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return any(one.error for one in self._wanted)
 
     def _visible(self) -> int:
-        return sum(partition.visible_size for partition in self._partitions())
+        return sum([partition.visible_size for partition in self.partitions])
+
+    def _answer(self) -> Answer:
+        """The answer if it is enough, else wait on."""
+        enough = (
+            self._size >= self._request.min_bytes
+            or self._request.max_wait_ms <= 0
+            or not self._wanted
+            or any(one.error for one in self._wanted)
+        )
+        return self._response() if enough else self
 
     # Reading.
 
-    def read_now(self) -> bool:
-        """Read what lies in memory; False if there is more, on the disk."""
+    def read(self) -> Answer:
+        """Read all that lies in memory; what does not is read in a thread."""
         self._size = 0
-        self._cold = []
         self._visible_before = self._visible()
-        for wanted in self._wanted:
-            plan = self._plan(wanted)
-            if plan is not None and not self._keep(wanted, _run(plan, wait=False)):
-                self._cold.append(wanted)
-        return not self._cold
+        cold = [wanted for wanted in self._wanted if not self._read(wanted)]
+        return self._read_cold(cold) if cold else self._answer()
 
-    async def _read_cold(self) -> None:
-        in_thread = self._call.broker.in_thread
-        for wanted in self._cold:
+    async def _read_cold(self, cold: list[Wanted]) -> Answer:
+        for wanted in cold:
             plan = self._plan(wanted)
             if plan is not None:
+                in_thread = self._call.broker.in_thread
                 self._keep(wanted, await in_thread(partial(_run, plan, wait=True)))
-        self._cold = []
+        answer = self._answer()
+        # Whatever came meanwhile has woken nobody.
+        return self.look() if answer is self else answer
+
+    def _read(self, wanted: Wanted) -> bool:
+        plan = self._plan(wanted)
+        return plan is None or self._keep(wanted, _run(plan, wait=False))
 
     def _plan(self, wanted: Wanted) -> ReadPlan | None:
         """What to read of a partition; None where there is nothing, or an error."""
-        answer, ask, partition = wanted.answer, wanted.ask, wanted.partition
-        answer.records = b""
-        error = self._error(wanted)
-        if error is not None or partition is None:
-            self._fail(wanted, error or ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        partition, ask = wanted.partition, wanted.ask
+        wanted.found = None
+        if partition is None or wanted.error:
             return None
         up_to = partition.last_stable if self._committed_only else partition.high_watermark
-        answer.high_watermark = partition.high_watermark
-        answer.last_stable_offset = partition.last_stable
-        answer.log_start_offset = partition.log_start
-        answer.aborted_transactions = [] if self._committed_only else None
         if up_to <= ask.fetch_offset <= partition.end:
             return None
         room = min(ask.max_bytes, self._budget - self._size)
@@ -167,51 +169,70 @@ class Fetch:
                 ask.fetch_offset, room, up_to=up_to, minimum_one=self._size == 0
             )
         except OffsetOutOfRange:
-            self._fail(wanted, ErrorCode.OFFSET_OUT_OF_RANGE)
+            wanted.error = ErrorCode.OFFSET_OUT_OF_RANGE
             return None
-
-    def _error(self, wanted: Wanted) -> ErrorCode | None:
-        call, partition = self._call, wanted.partition
-        if not call.session.may(Operation.READ, topic_resource(wanted.topic)):
-            return ErrorCode.TOPIC_AUTHORIZATION_FAILED
-        # The topic may have been deleted, or made anew, while this request waited.
-        if (
-            partition is None
-            or call.broker.catalog.partition(wanted.topic, partition.index) is not partition
-        ):
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        return epoch_error(partition, wanted.ask.current_leader_epoch)
 
     def _keep(self, wanted: Wanted, found: Found) -> bool:
         """Take what was found into the answer; False if that needs waiting."""
         partition = wanted.partition
-        assert partition is not None
-        if found is None:
+        if found is None or partition is None:
             return False
-        if isinstance(found, Exception):
+        if isinstance(found, ReadResult):
+            wanted.found = found
+            self._size += len(found.data)
+            partition.remember(found)
+        else:
             self._call.broker.read_failed(partition, found)
-            self._fail(
-                wanted,
-                ErrorCode.CORRUPT_MESSAGE
-                if isinstance(found, CorruptLog)
-                else ErrorCode.KAFKA_STORAGE_ERROR,
+            corrupt = isinstance(found, CorruptLog)
+            wanted.error = (
+                ErrorCode.CORRUPT_MESSAGE if corrupt else ErrorCode.KAFKA_STORAGE_ERROR
             )
-            return True
-        wanted.answer.records = found.data
-        self._size += len(found.data)
-        partition.remember(found)
-        if self._committed_only and found.data:
-            wanted.answer.aborted_transactions = [
-                FetchResponse.Aborted(producer_id=producer_id, first_offset=first_offset)
-                for producer_id, first_offset in partition.aborted_between(
-                    wanted.ask.fetch_offset, found.next_offset
-                )
-            ]
         return True
 
-    def _fail(self, wanted: Wanted, code: ErrorCode) -> None:
-        wanted.answer.error_code = code
-        self._failed = True
+    # The answer.
+
+    def _response(self) -> Message:
+        topics: dict[str, list[Message]] = {}
+        for wanted in self._wanted:
+            topics.setdefault(wanted.topic, []).append(self._partition(wanted))
+        return FetchResponse(
+            session_id=NO_SESSION,
+            topics=[
+                FetchResponse.Topic(name=name, partitions=partitions)
+                for name, partitions in topics.items()
+            ],
+        )
+
+    def _partition(self, wanted: Wanted) -> Message:
+        partition, found = wanted.partition, wanted.found
+        if partition is None:
+            return FetchResponse.Partition(
+                index=wanted.ask.index,
+                error_code=wanted.error,
+                high_watermark=-1,
+                records=b"",
+            )
+        return FetchResponse.Partition(
+            index=wanted.ask.index,
+            error_code=wanted.error,
+            high_watermark=partition.high_watermark,
+            last_stable_offset=partition.last_stable,
+            log_start_offset=partition.log_start,
+            aborted_transactions=self._aborted(partition, wanted),
+            records=b"" if found is None else found.data,
+        )
+
+    def _aborted(self, partition: Partition, wanted: Wanted) -> list[Message] | None:
+        """The aborted transactions among what was read, for those who want none of them."""
+        if not self._committed_only:
+            return None
+        if wanted.found is None:
+            return []
+        first, behind = wanted.ask.fetch_offset, wanted.found.next_offset
+        return [
+            FetchResponse.Aborted(producer_id=producer_id, first_offset=first_offset)
+            for producer_id, first_offset in partition.aborted_between(first, behind)
+        ]
 
 
 def _run(plan: ReadPlan, *, wait: bool) -> Found:

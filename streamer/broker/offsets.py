@@ -19,7 +19,6 @@ from streamer.wire.messages import (
 )
 
 END, START, NEWEST, LOCAL_START = -1, -2, -3, -4
-NO_EPOCH = -1
 READ_COMMITTED = 1
 HIGH_WATERMARK = -1
 
@@ -36,10 +35,10 @@ def find(
     return partition, ErrorCode.NONE
 
 
-def epoch_error(partition: Partition, epoch: int) -> ErrorCode | None:
+def epoch_error(partition: Partition, epoch: int) -> ErrorCode:
     """What is wrong with the leader epoch that a client believes in, if anything."""
-    if epoch == NO_EPOCH or epoch == partition.leader_epoch:
-        return None
+    if epoch < 0 or epoch == partition.leader_epoch:
+        return ErrorCode.NONE
     if epoch < partition.leader_epoch:
         return ErrorCode.FENCED_LEADER_EPOCH
     return ErrorCode.UNKNOWN_LEADER_EPOCH
@@ -68,7 +67,7 @@ def _list_one(topic: str, ask: Message, call: Call, *, committed_only: bool) -> 
     answer = ListOffsetsResponse.Partition(index=ask.index)
     partition, code = find(topic, ask.index, Operation.DESCRIBE, call)
     if partition is not None:
-        code = epoch_error(partition, ask.current_leader_epoch) or ErrorCode.NONE
+        code = epoch_error(partition, ask.current_leader_epoch)
     if partition is None or code:
         answer.error_code = code
         return answer
@@ -116,7 +115,7 @@ def _epoch_end(topic: str, ask: Message, call: Call) -> Message:
     answer = OffsetForLeaderEpochResponse.Partition(index=ask.index)
     partition, code = find(topic, ask.index, Operation.DESCRIBE, call)
     if partition is not None:
-        code = epoch_error(partition, ask.current_leader_epoch) or ErrorCode.NONE
+        code = epoch_error(partition, ask.current_leader_epoch)
     if partition is None or code:
         answer.error_code = code
     else:
@@ -142,7 +141,11 @@ def handle_delete_records(request: Message, call: Call) -> Answer:
 
 
 async def _answer_when_written(response: Message, call: Call) -> Message:
-    await call.broker.save_log_starts()
+    if await call.broker.save_log_starts():
+        for topic in response.topics:
+            for answer in topic.partitions:
+                answer.error_code = answer.error_code or ErrorCode.KAFKA_STORAGE_ERROR
+                answer.low_watermark = -1
     return response
 
 
@@ -159,4 +162,7 @@ def _delete_one(topic: str, ask: Message, call: Call) -> Message:
         answer.low_watermark = partition.delete_records(offset)
     except OffsetOutOfRange:
         answer.error_code = ErrorCode.OFFSET_OUT_OF_RANGE
+    except (CorruptLog, OSError) as error:
+        call.broker.read_failed(partition, error)
+        answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
     return answer

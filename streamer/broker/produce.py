@@ -10,28 +10,34 @@ answered like new, with the offset it got before, and not before that one is flu
 Before this: `connection.py`. After: `log/partition.py` appends, `flusher.py` flushes.
 """
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from streamer.broker.api import Answer, Call, CloseConnection, Message
 from streamer.broker.security import Operation, topic as topic_resource
+from streamer.broker.waiting import Waiting
 from streamer.log.errors import Refused
 from streamer.log.partition import Partition
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import ProduceResponse
 
+if TYPE_CHECKING:
+    from streamer.broker.core import Broker
+
 ALL, LEADER, NOBODY = -1, 1, 0
 
-# Those that wait: the partition, the offset that has to be flushed, and the answer.
-Unflushed = list[tuple[Partition, int, Message]]
+# What is not flushed yet: the partition, the last offset written there, the answer.
+Written: TypeAlias = list[tuple[Partition, int, Message]]
 
 
 def handle_produce(request: Message, call: Call) -> Answer:
     """Append what is in order; one refusal does not stop the others."""
-    unflushed: Unflushed = []
+    written: Written = []
     response = ProduceResponse(
         topics=[
             ProduceResponse.Topic(
                 name=topic.name,
                 partitions=[
-                    _append(topic.name, data, request, call, unflushed)
+                    _append(topic.name, data, request, call, written)
                     for data in topic.partitions
                 ],
             )
@@ -49,13 +55,14 @@ def handle_produce(request: Message, call: Call) -> Answer:
                         f"refused: {partition.error_message}"
                     )
         return None
-    if request.acks == ALL and unflushed:
-        return _answer_when_flushed(response, unflushed, request.timeout_ms / 1000, call)
+    if request.acks == ALL and written:
+        deadline = call.broker.clock.monotonic() + request.timeout_ms / 1000
+        return Unflushed(call.broker, response, written, deadline)
     return response
 
 
 def _append(
-    topic: str, data: Message, request: Message, call: Call, unflushed: Unflushed
+    topic: str, data: Message, request: Message, call: Call, written: Written
 ) -> Message:
     broker = call.broker
     if request.acks not in (ALL, LEADER, NOBODY):
@@ -88,7 +95,7 @@ def _append(
         log_start_offset=partition.log_start,
     )
     if partition.high_watermark <= appended.last_offset:
-        unflushed.append((partition, appended.last_offset, answer))
+        written.append((partition, appended.last_offset, answer))
     return answer
 
 
@@ -110,30 +117,37 @@ def _refusal(
     )
 
 
-async def _answer_when_flushed(
-    response: Message, unflushed: Unflushed, seconds: float, call: Call
-) -> Message:
-    broker = call.broker
-    deadline = broker.clock.monotonic() + seconds
-    for partition, last_offset, answer in unflushed:
-        while partition.high_watermark <= last_offset:
-            if partition.offline or broker.offline:
-                _fail(
-                    answer,
-                    ErrorCode.KAFKA_STORAGE_ERROR,
-                    "The disk failed before the flush.",
-                )
-                break
-            remaining = deadline - broker.clock.monotonic()
-            if not await broker.watchers.wait([partition], remaining):
-                _fail(answer, ErrorCode.REQUEST_TIMED_OUT, "It is not flushed yet.")
-                break
-            if broker.catalog.partition(partition.topic, partition.index) is not partition:
-                _fail(
-                    answer, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "The topic was deleted."
-                )
-                break
-    return response
+class Unflushed(Waiting):
+    """A Produce that is written, and waits for the flush of what it wrote."""
+
+    __slots__ = ("_broker", "_response", "_written", "deadline", "partitions")
+
+    def __init__(
+        self, broker: "Broker", response: Message, written: Written, deadline: float
+    ) -> None:
+        self._broker = broker
+        self._response = response
+        self._written = written
+        self.partitions = {partition for partition, _, _ in written}
+        self.deadline = deadline
+
+    def look(self) -> Answer:
+        self._written = [one for one in self._written if self._still_waits(*one)]
+        return self if self._written else self._response
+
+    def late(self) -> Answer:
+        for _, _, answer in self._written:
+            _fail(answer, ErrorCode.REQUEST_TIMED_OUT, "It is not flushed yet.")
+        return self._response
+
+    def _still_waits(self, partition: Partition, last_offset: int, answer: Message) -> bool:
+        if partition.high_watermark > last_offset:
+            return False
+        if partition.offline or self._broker.offline:
+            why = partition.offline or self._broker.offline or ""
+            _fail(answer, ErrorCode.KAFKA_STORAGE_ERROR, why)
+            return False
+        return True
 
 
 def _fail(answer: Message, code: ErrorCode, message: str) -> None:

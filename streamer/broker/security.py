@@ -8,6 +8,7 @@ login replaces `session.principal`, a rule book replaces `EverythingAllowed`.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -41,6 +42,7 @@ class Resource:
 CLUSTER = Resource(ResourceType.CLUSTER, "kafka-cluster")
 
 
+@lru_cache(maxsize=4096)
 def topic(name: str) -> Resource:
     return Resource(ResourceType.TOPIC, name)
 

@@ -11,6 +11,7 @@ again that was killed and started anew with `--port 0`.
 import asyncio
 import errno
 import logging
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from streamer.broker.api import table
 from streamer.broker.config import BrokerConfig, Listener
 from streamer.broker.connection import Connection
 from streamer.broker.core import Broker
+from streamer.broker.trouble import way_out
 from streamer.errors import BrokerError
 from streamer.log.clock import Clock
 from streamer.log.directory import LogDirectory
@@ -56,15 +58,12 @@ class Server:
         return self.broker.addresses
 
     async def start(self) -> None:
-        directory = LogDirectory.open(
-            RealDisk(),
-            self._path,
-            self._clock,
-            durable=self._config.text("log.durability") == "fsync",
-            node_id=self._config.number("node.id"),
-        )
-        self.broker = Broker(self._config, self._clock, directory, table())
-        self.broker.catalog.load()
+        try:
+            self._open()
+        except OSError as error:
+            raise BrokerError(
+                f"{self._path} cannot be used: {error}.", remedy=way_out(error)
+            ) from error
         kept = self._kept_ports()
         for index, listener in enumerate(self._config.listeners):
             server = await self._listen(index, listener, kept)
@@ -72,6 +71,7 @@ class Server:
             port = server.sockets[0].getsockname()[1]
             self.broker.addresses.append(Listener(listener.host, port))
         self._keep_ports()
+        self.broker.watch_space()
         self._chores = [
             asyncio.create_task(self._repeat(seconds, chore), name=chore.__name__)
             for seconds, chore in (
@@ -84,6 +84,17 @@ class Server:
                 ),
             )
         ]
+
+    def _open(self) -> None:
+        directory = LogDirectory.open(
+            RealDisk(),
+            self._path,
+            self._clock,
+            durable=self._config.text("log.durability") == "fsync",
+            node_id=self._config.number("node.id"),
+        )
+        self.broker = Broker(self._config, self._clock, directory, table())
+        self.broker.catalog.load()
 
     async def stop(self) -> None:
         for server in self._servers:
@@ -126,20 +137,33 @@ class Server:
         )
 
     def _kept_ports(self) -> dict[int, int]:
+        """The ports of the last time; those that cannot be read are chosen anew."""
         try:
-            lines = (self._path / "address").read_text().split()
-        except FileNotFoundError:
+            lines = (self._path / "address").read_text(errors="replace").split()
+        except OSError:
             return {}
+        ports = {index: line.rpartition(":")[2] for index, line in enumerate(lines)}
         return {
             index: int(port)
-            for index, line in enumerate(lines)
-            if (port := line.rpartition(":")[2]).isdigit()
+            for index, port in ports.items()
+            if re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16
         }
 
     def _keep_ports(self) -> None:
         addresses = "".join(f"{address}\n" for address in self.broker.addresses)
-        (self._path / "address").write_text(addresses)
-        self.broker.directory.publish_address(", ".join(addresses.split()))
+        file, temporary = self._path / "address", self._path / "address.tmp"
+        try:
+            if not file.exists() or file.read_text(errors="replace") != addresses:
+                temporary.write_text(addresses)
+                temporary.replace(file)
+            self.broker.directory.publish_address(", ".join(addresses.split()))
+        except OSError as error:
+            log.warning(
+                "%s cannot be written: %s. The next start may take another port.\n  -> %s",
+                file,
+                error,
+                way_out(error),
+            )
 
     # Chores.
 

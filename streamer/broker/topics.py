@@ -23,6 +23,8 @@ from streamer.wire.messages import (
 
 PARTITIONS_MAX = 10_000
 BY_DEFAULT = -1
+# What clients take for a reason to try again.
+BUSY = ErrorCode.REQUEST_TIMED_OUT, "It is being changed by somebody else; try again."
 
 
 class TopicRefused(Exception):
@@ -195,6 +197,8 @@ async def handle_delete_topics(request: Message, call: Call) -> Message:
         except NotWritten as error:
             result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             result.error_message = str(error)
+        except TopicExists:
+            result.error_code, result.error_message = BUSY
         results.append(result)
     return DeleteTopicsResponse(topics=results)
 
@@ -240,6 +244,8 @@ async def handle_create_partitions(request: Message, call: Call) -> Message:
         except NotWritten as error:
             result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             result.error_message = str(error)
+        except TopicExists:
+            result.error_code, result.error_message = BUSY
         results.append(result)
     return CreatePartitionsResponse(topics=results)
 

@@ -1,50 +1,83 @@
 """Waiting for a partition to move: who waits, and who tells them.
 
-A Produce with acks=all waits until what it wrote is flushed; a Fetch waits until
-there is something to read. Both wait here, by subscription: nobody polls.
+A Produce with acks=all waits until what it wrote is flushed; a Fetch waits until there is
+something to read. Their handlers answer with a `Waiting`, which knows what it waits for:
 
-    moved(partition)  is called when its high watermark has moved, its log went
-                      offline, or the topic is gone; it wakes all who wait for it
+    look()   a partition has moved: the answer, or the same Waiting if it is not yet time
+    late()   the deadline has come: the answer all the same
 
-A waiter that wakes looks for itself whether that was what it waited for.
+`Watchers.moved` is called when a high watermark has moved, a log went offline, or a topic
+is gone. Nobody polls, and no task is made for a wait: there are thousands of them a second.
 """
 
 import asyncio
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Any
 
 from streamer.log.partition import Partition
 
 
+class Waiting(ABC):
+    """A request that cannot be answered yet."""
+
+    __slots__ = ()
+
+    partitions: Collection[Partition]
+    deadline: float
+    """On the monotonic clock."""
+
+    @abstractmethod
+    def look(self) -> Any: ...
+
+    @abstractmethod
+    def late(self) -> Any: ...
+
+
+class Watch:
+    """One who waits; `wake(in_time)` is called until `cancel` is."""
+
+    __slots__ = ("_partitions", "_timer", "_watchers", "wake")
+
+    def __init__(
+        self,
+        watchers: "Watchers",
+        waiting: Waiting,
+        seconds: float,
+        wake: Callable[[bool], None],
+    ) -> None:
+        self.wake = wake
+        self._watchers = watchers
+        self._partitions = waiting.partitions
+        self._timer = asyncio.get_running_loop().call_later(seconds, wake, False)
+        for partition in self._partitions:
+            watchers.watching.setdefault(partition, set()).add(self)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        watching = self._watchers.watching
+        for partition in self._partitions:
+            others = watching.get(partition)
+            if others is not None:
+                others.discard(self)
+                if not others:
+                    del watching[partition]
+
+
 class Watchers:
+    """All who wait, by the partitions they wait for."""
+
     def __init__(self) -> None:
-        self._waiting: dict[Partition, set[asyncio.Future[bool]]] = {}
+        self.watching: dict[Partition, set[Watch]] = {}
+
+    def watch(
+        self, waiting: Waiting, seconds: float, wake: Callable[[bool], None]
+    ) -> Watch:
+        """Call `wake(True)` whenever a partition moves, `wake(False)` when time is up."""
+        return Watch(self, waiting, max(0.0, seconds), wake)
 
     def moved(self, partition: Partition) -> None:
-        """Wake everybody who waits for `partition`."""
-        for future in self._waiting.pop(partition, ()):
-            if not future.done():
-                future.set_result(True)
-
-    async def wait(self, partitions: Iterable[Partition], seconds: float) -> bool:
-        """Wait until one of `partitions` moves; False when the seconds are over first."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        watched = list(partitions)
-        for partition in watched:
-            self._waiting.setdefault(partition, set()).add(future)
-        timer = loop.call_later(seconds, _time_out, future)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-            for partition in watched:
-                waiting = self._waiting.get(partition)
-                if waiting is not None:
-                    waiting.discard(future)
-                    if not waiting:
-                        del self._waiting[partition]
-
-
-def _time_out(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_result(False)
+        watching = self.watching.get(partition)
+        if watching is not None:
+            for watch in list(watching):
+                watch.wake(True)

@@ -11,14 +11,13 @@ from streamer.client.interface import Admin, Broker, Cluster
 
 COLUMNS = (
     Column("broker", "id"),
-    Column("host", "host"),
-    Column("port", "port"),
-    Column("controller", "controller"),
+    Column("address", "address"),
     Column("software", "software"),
     Column("log dir", "log_dir"),
     Column("partitions", "partitions"),
     Column("MB", "bytes", scale=1e6),
     Column("free MB", "free_bytes", scale=1e6),
+    Column("controller", "controller", wide=True),
     Column("apis", "apis", wide=True),
     Column("produce", "produce_version", wide=True),
     Column("fetch", "fetch_version", wide=True),
@@ -66,12 +65,12 @@ def broker_rows(broker: Broker, cluster: Cluster) -> list[Row]:
     from streamer.cli.direct import Connection
     from streamer.wire.api_keys import ApiKey
 
-    with Connection(f"{broker.host}:{broker.port}") as connection:
+    address = f"{broker.host}:{broker.port}"
+    with Connection(address) as connection:
         apis = {api.api_key: api for api in connection.api_versions.api_keys}
         row = {
             "id": broker.id,
-            "host": broker.host,
-            "port": broker.port,
+            "address": address,
             "controller": broker.id == cluster.controller,
             "software": software(connection.api_versions),
             "apis": len(apis),
@@ -110,9 +109,8 @@ def software(api_versions: Any) -> str:
     """A guess at what the broker is, from the features it says it has."""
     for feature in api_versions.supported_features:
         if feature.name == "metadata.version":
-            level = feature.max_version
             for highest, release in RELEASES.items():
-                if level <= highest:
+                if feature.max_version <= highest:
                     return f"Apache Kafka {release}"
-            return "Apache Kafka 4.2 or later"
+            return "Apache Kafka, a later one than 4.1"
     return "unknown"

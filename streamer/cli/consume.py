@@ -11,20 +11,31 @@ between them is nobody's promise.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from streamer.cli.options import bootstrap_option
-from streamer.cli.record_format import Render, print_json, printer
-from streamer.client.interface import Admin, Consumer, Message, NoSuchTopic, TopicPartition
+from streamer.cli.record_format import print_json, printer
+from streamer.client.interface import (
+    Admin,
+    BrokerUnavailable,
+    Consumer,
+    Message,
+    NoSuchTopic,
+    TopicPartition,
+)
 
 BATCH = 1000
 # Wake up that often to see Ctrl-C; records do not wait for it.
 WAIT_S = 0.5
+# When nothing has come for so long, see whether the topic is still there:
+# librdkafka goes on waiting for one that was deleted.
+IDLE_S = 3.0
 
 Find = Callable[[Admin, Sequence[TopicPartition]], dict[TopicPartition, int]]
 
@@ -148,10 +159,13 @@ def consume_command(
     from streamer.client.confluent import ConfluentAdmin, ConfluentConsumer
 
     render = print_json if as_json else printer(form)
-    plan = make_plan(ConfluentAdmin(bootstrap), topic, only, where, at_end=at_end)
+    admin = ConfluentAdmin(bootstrap)
+    plan = make_plan(admin, topic, only, where, at_end=at_end)
     consumer = ConfluentConsumer(bootstrap)
     try:
-        print_records(consumer, plan, render, sys.stdout.buffer, count)
+        for messages in batches(consumer, plan, count, lambda: still_there(admin, topic)):
+            sys.stdout.buffer.write(b"".join(map(render, messages)))
+            sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         pass  # the usual way to end it
     finally:
@@ -180,10 +194,18 @@ def make_plan(
     return Plan(begin, stop)
 
 
-def print_records(
-    consumer: Consumer, plan: Plan, render: Render, output: BinaryIO, count: int | None
-) -> None:
-    """Print until every partition has reached its stop, or `count` records are out."""
+def still_there(admin: Admin, topic: str) -> None:
+    """Raise NoSuchTopic if the topic is gone. A broker that is away may come back."""
+    try:
+        admin.topic(topic)
+    except BrokerUnavailable:
+        pass
+
+
+def batches(
+    consumer: Consumer, plan: Plan, count: int | None, idle: Callable[[], None]
+) -> Iterator[Sequence[Message]]:
+    """Records until every partition has reached its stop, or there were `count`."""
     left = sys.maxsize if count is None else count
     reading = {
         at: offset
@@ -192,6 +214,7 @@ def print_records(
     }
     consumer.assign(reading)
     unfinished = set(reading)
+    idle_since = time.monotonic()
     while unfinished and left:
         messages = consumer.consume(min(BATCH, left), WAIT_S)
         if plan.stop:
@@ -200,10 +223,13 @@ def print_records(
             ]
             # What lies before a stop may be no record: a marker, or compacted away.
             unfinished -= consumer.ended() & plan.stop.keys()
-        output.write(b"".join(map(render, messages)))
         if messages:
-            output.flush()
-        left -= len(messages)
+            left -= len(messages)
+            yield messages
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > IDLE_S:
+            idle()
+            idle_since = time.monotonic()
 
 
 def before_stop(plan: Plan, message: Message, unfinished: set[TopicPartition]) -> bool:

@@ -40,8 +40,9 @@ from streamer.log.clock import Clock
 from streamer.log.config import LogConfig
 from streamer.log.disk import Disk, Lock, Space
 from streamer.log.errors import CorruptLog, LogDirectoryDamaged, LogDirectoryHeld
+from streamer.log.flushing import Checkpoint
 from streamer.log.journal import Journal
-from streamer.log.partition import Checkpoint, Deleted, Partition
+from streamer.log.partition import Deleted, Partition
 
 LOCK = ".lock"
 PARTITION_FOLDER = re.compile(r"^(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<index>\d+)$")
@@ -196,8 +197,10 @@ class LogDirectory:
         self._recovery_points.pop(key, None)
         self._log_starts.pop(key, None)
         partition.retire()
-        moved = self._rename_away(partition.path, "delete")
-        self._doom(moved, partition.config.file_delete_delay_ms)
+        # A full disk may not have let it have a folder.
+        if self._disk.exists(partition.path):
+            moved = self._rename_away(partition.path, "delete")
+            self._doom(moved, partition.config.file_delete_delay_ms)
 
     def set_strangers_aside(self) -> list[Path]:
         """Rename the partition folders that nobody has opened; where they are now."""
@@ -224,9 +227,9 @@ class LogDirectory:
     # From time to time.
 
     def checkpoint(self) -> Callable[[], None]:
-        """Note how far each partition is safe. What is returned is to be run in a thread;
-        the next call looks at what came of it."""
-        self._finish_checkpoints()
+        """Note how far each partition is safe. What is returned is to be run in a thread,
+        and `finish_checkpoints` looks at what came of it, the next call at the latest."""
+        self.finish_checkpoints()
         for partition in self._partitions.values():
             if (begun := partition.begin_checkpoint()) is not None:
                 self._checkpoints.append((partition, begun))
@@ -238,19 +241,26 @@ class LogDirectory:
         removals = self._due_removals()
 
         def run() -> None:
+            # First of all make room: the rest may need it.
+            for path in removals:
+                self._remove(path)
             for checkpoint in jobs:
                 checkpoint.run()
             for path, data in files:
                 self._replace_file(path, data)
-            for path in removals:
-                self._remove(path)
 
         return run
 
-    def _finish_checkpoints(self) -> None:
-        for partition, checkpoint in self._checkpoints:
+    def finish_checkpoints(self) -> list[tuple[Partition, OSError]]:
+        """Take note of what came of the latest checkpoint; the syncs that failed."""
+        finished, self._checkpoints = self._checkpoints, []
+        for partition, checkpoint in finished:
             partition.checkpointed(checkpoint)
-        self._checkpoints = []
+        return [
+            (partition, checkpoint.error)
+            for partition, checkpoint in finished
+            if checkpoint.error is not None
+        ]
 
     def log_starts(self) -> Callable[[], None]:
         """What is returned makes deletions of records safe, in a thread."""
@@ -266,18 +276,28 @@ class LogDirectory:
             for deleted in partition.apply_retention(now_ms)
         ]
 
-    def close(self, *, clean: bool) -> None:
-        """Let go of everything. After a clean close the next start trusts what it finds."""
+    def close(self, *, clean: bool) -> OSError | None:
+        """Let go of everything. After a clean close the next start trusts what it finds;
+        what is returned has kept this one from being clean."""
+        problem: OSError | None = None
         for partition in self._partitions.values():
-            partition.close(clean=clean)
-        clean = clean and all(one.offline is None for one in self._partitions.values())
-        if clean:
-            for path, data in (self._recovery_point_file(), self._log_start_file()):
-                self._replace_file(path, data)
-            self._disk.write_file(
-                self.path / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}'
-            )
+            try:
+                partition.close(clean=clean)
+            except OSError as error:
+                problem = error
+        offline = any(one.offline is not None for one in self._partitions.values())
+        if clean and problem is None and not offline:
+            try:
+                self._mark_clean()
+            except OSError as error:
+                problem = error
         self._lock.release()
+        return problem
+
+    def _mark_clean(self) -> None:
+        for path, data in (self._recovery_point_file(), self._log_start_file()):
+            self._replace_file(path, data)
+        self._disk.write_file(self.path / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
 
     # Files.
 

@@ -113,7 +113,8 @@ class _Descriptor:
     def __init__(self, path: Path, flags: int) -> None:
         self._fd = -1
         self._fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
-        self.used = True
+        self.used = False
+        """Whether it was used again since it was opened or last looked at."""
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -211,8 +212,9 @@ class _RealLock:
         self._fd = fd
 
     def write(self, note: bytes) -> None:
-        os.ftruncate(self._fd, 0)
+        # Over the old one first: that works on a full disk, too.
         os.pwrite(self._fd, note, 0)
+        os.ftruncate(self._fd, len(note))
 
     def release(self) -> None:
         os.close(self._fd)
@@ -273,12 +275,17 @@ class RealDisk:
 
     def write_file(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                _sync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                if durable:
+                    _sync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            # Where the disk is full, what is of no use must not stay.
+            temporary.unlink(missing_ok=True)
+            raise
         if durable:
             self.sync_dir(path.parent)
 

@@ -79,7 +79,8 @@ def _batch_line(position: int, header: Header, batch: memoryview, sound: bool) -
         f"records {header.record_count}",
         _compression(header),
         f"epoch {header.leader_epoch}",
-        f"{'appended' if header.is_append_time else 'created'} {_time(header.max_timestamp)}",
+        ("appended " if header.is_append_time else "created ")
+        + _time(header.max_timestamp),
     ]
     if header.producer_id >= 0:
         words.append(
@@ -209,7 +210,8 @@ class _Seen(NamedTuple):
     positions: dict[int, int]
     """Where the batch with this last offset begins."""
     timestamps: dict[int, int]
-    markers: set[int]
+    markers: dict[int, int]
+    """Whose they are, by their offset."""
 
 
 def verify(disk: Disk, path: Path) -> Iterator[Finding]:
@@ -237,7 +239,7 @@ def _verify_partition(disk: Disk, folder: Path, names: list[str]) -> Iterator[Fi
         path = folder / name
         try:
             if path.suffix == LOG:
-                seen = _Seen({}, {}, set())
+                seen = _Seen({}, {}, {})
                 finding, next_offset = _verify_log(disk, path, next_offset, seen)
                 yield finding
                 yield from _verify_indexes(disk, path, seen)
@@ -268,7 +270,7 @@ def _verify_log(
             seen.positions[header.last_offset] = position
             seen.timestamps[header.last_offset] = header.max_timestamp
             if header.is_control:
-                seen.markers.add(header.base_offset)
+                seen.markers[header.base_offset] = header.producer_id
     except CorruptLog as error:
         return Finding(path, error.why, position=error.position), next_offset
     detail = f"{batches} batches, {records} records, {size} bytes, up to {next_offset}"
@@ -317,7 +319,11 @@ def _verify_indexes(disk: Disk, log: Path, seen: _Seen) -> Iterator[Finding]:
         except TransactionIndexDamaged as error:
             yield Finding(path, str(error))
             return
-        wrong = [one.last_offset for one in aborted if one.last_offset not in seen.markers]
+        wrong = [
+            one.last_offset
+            for one in aborted
+            if seen.markers.get(one.last_offset) != one.producer_id
+        ]
         yield _index_finding(path, len(aborted), wrong)
 
 

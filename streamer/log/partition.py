@@ -14,7 +14,9 @@ When the disk refuses a write, the file is cut back to what it was and the parti
 on. When it refuses that too, or a flush, nobody knows what is on disk: the partition goes
 `offline`, refuses producers, and serves what was flushed; a restart finds out.
 
-Files: `segment.py`. Opening: `recovery.py`. Reading: `reading.py`.
+Files: `segment.py`. Opening: `recovery.py`. Reading: `reading.py`. Syncing: `flushing.py`.
+Rules for producers: `wire/batch.py`, `producers.py`; for segments: `rolling.py`,
+`retention.py`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from streamer.log import retention
 from streamer.log.checkpoints import PARTITION_METADATA, write_partition_metadata
 from streamer.log.clock import Clock
 from streamer.log.config import LogConfig
-from streamer.log.disk import Disk, File, Pinned
+from streamer.log.disk import Disk
 from streamer.log.epochs import FIRST, Epochs, EpochStart, epochs_path
 from streamer.log.errors import CorruptLog, OffsetOutOfRange, Refused
+from streamer.log.flushing import Checkpoint, Flush, Unsynced
+from streamer.log.keys import check_keys
 from streamer.log.lookup import TimestampFound, find_max_timestamp, find_timestamp
 from streamer.log.producers import (
     FinishedTransaction,
@@ -41,8 +45,15 @@ from streamer.log.producers import (
     judge,
     judge_marker,
 )
-from streamer.log.reading import ReadPlan, ReadResult
-from streamer.log.recovery import Recovered, Recovery, note_aborted, read_aborted_of
+from streamer.log.reading import Cursors, ReadPlan, ReadResult, Wanted, plan_from
+from streamer.log.recovery import (
+    Recovered,
+    Recovery,
+    note_aborted,
+    producers_at,
+    read_aborted_of,
+)
+from streamer.log.rolling import Arriving, is_full
 from streamer.log.segment import SNAPSHOT, Segment, file_name
 from streamer.log.transactions import Aborted
 from streamer.wire.batch import (
@@ -60,11 +71,8 @@ from streamer.wire.batch import (
     with_append_time,
 )
 from streamer.wire.error_codes import ErrorCode
-from streamer.wire.record import CorruptRecords, read_records
 
-CURSORS_MAX = 64
 SNAPSHOTS_KEPT = 2
-RELATIVE_OFFSET_MAX = 2**31 - 1
 PRODUCER_EXPIRATION_MS = 86_400_000
 
 
@@ -85,117 +93,7 @@ class Deleted(NamedTuple):
     reason: str
 
 
-class Flush:
-    """What must be synced for the high watermark to rise to `end`."""
-
-    __slots__ = ("_disk", "_files", "_folders", "appended", "end")
-
-    def __init__(
-        self,
-        disk: Disk,
-        files: list[Pinned],
-        folders: list[Path],
-        end: int,
-        appended: int,
-    ) -> None:
-        self._disk = disk
-        self._files = files
-        self._folders = folders
-        self.end = end
-        self.appended = appended
-
-    def run(self) -> None:
-        """The only part for another thread. After an OSError: `flush_failed`."""
-        for file in self._files:
-            file.sync()
-        for folder in self._folders:
-            self._disk.sync_dir(folder)
-
-
-class Checkpoint:
-    """A snapshot of the producers, and indexes to be synced, up to `offset`."""
-
-    __slots__ = (
-        "_disk",
-        "_path",
-        "_pinned",
-        "_snapshot",
-        "error",
-        "flush",
-        "offset",
-        "written",
-    )
-
-    def __init__(
-        self,
-        disk: Disk,
-        path: Path,
-        snapshot: bytes,
-        pinned: list[Pinned],
-        offset: int,
-        flush: Flush | None,
-    ) -> None:
-        self._disk = disk
-        self._path = path
-        self._snapshot = snapshot
-        self._pinned = pinned
-        self.offset = offset
-        self.flush = flush
-        """With page-cache durability nobody else flushes."""
-        self.written = False
-        self.error: OSError | None = None
-        """Of the flush; one of the snapshot does no harm."""
-
-    def run(self) -> None:
-        """The only part for another thread."""
-        try:
-            if self.flush is not None:
-                self.flush.run()
-        except OSError as error:
-            self.error = error
-            return
-        try:
-            self._disk.write_file(self._path, self._snapshot)
-            for file in self._pinned:
-                file.sync()
-        except OSError:
-            return  # The old checkpoint still holds; the next one tries again.
-        self.written = True
-
-
 class Partition:
-    __slots__ = (
-        "_appended",
-        "_checkpointed",
-        "_config",
-        "_cursors",
-        "_dirty",
-        "_dirty_folders",
-        "_disk",
-        "_doomed",
-        "_durable",
-        "_end_position",
-        "_epochs",
-        "_finished",
-        "_flushing",
-        "_limits",
-        "_producers",
-        "_segments",
-        "_snapshots",
-        "end",
-        "high_watermark",
-        "index",
-        "log_start",
-        "offline",
-        "path",
-        "recovered",
-        "recovery_point",
-        "topic",
-        "topic_id",
-        "unreadable",
-        "visible_size",
-    )
-
     def __init__(
         self,
         disk: Disk,
@@ -233,24 +131,19 @@ class Partition:
         self.recovered = parts.cut
         """What was lost in a crash, in words."""
 
-        # What was not synced yet: files by path, and folders with new names in them.
-        self._dirty: dict[Path, File] = {}
-        self._dirty_folders: set[Path] = set()
+        self._unsynced = Unsynced(disk)
         self._flushing: Flush | None = None
         # Transactions whose marker is not flushed yet still bound the last stable offset.
         self._finished: list[FinishedTransaction] = []
 
         self.recovery_point = parts.end
         """A start after a crash checks from here on."""
-        self._checkpointed = parts.end
+        self._checkpointed = max([parts.segments[0].base_offset, *parts.snapshots])
         """Where the latest snapshot is; the next recovery point, once it is flushed."""
         self._snapshots = parts.snapshots
         self._doomed = parts.leftovers
 
-        # Where results of reads ended, so that the next read needs no index.
-        self._cursors: dict[int, tuple[Segment, int]] = {}
-        self._end_position: tuple[int, Segment, int] | None = None
-        """Offset and place of the batch that was appended last."""
+        self._cursors = Cursors()
 
     @classmethod
     def open(
@@ -281,7 +174,7 @@ class Partition:
         partition = cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
         if not clean:
             # A killed process may have made files that their folder would still lose.
-            partition._dirty_folders.update([path, path.parent])
+            partition._unsynced.note_folders(path, path.parent)
         return partition
 
     @classmethod
@@ -306,9 +199,8 @@ class Partition:
         segment = Segment.create(disk, path, 0, clock.now_ms(), config.index_interval_bytes)
         parts = Recovered([segment], epochs, Producers(), 0, 0, [])
         partition = cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
-        for file in (epochs_path(path), metadata):
-            partition._dirty[file] = disk.open(file)
-        partition._dirty_folders.update([path, path.parent])
+        partition._unsynced.note_paths([epochs_path(path), metadata])
+        partition._unsynced.note_folders(path, path.parent)
         return partition
 
     @classmethod
@@ -379,7 +271,7 @@ class Partition:
         if isinstance(header, Fault):
             raise Refused(header.code, header.message)
         if self._config.compact:
-            _check_keys(records)
+            check_keys(records)
         if header.producer_id >= 0:
             verdict = judge(self._producers.get(header.producer_id), header)
             if verdict is not None:
@@ -429,22 +321,27 @@ class Partition:
         size = len(records)
         last_offset = base_offset + header.last_offset_delta
         segment = self._segments[-1]
-        if self._is_full(segment, size, last_offset, header.max_timestamp, now_ms):
-            segment = self._roll(now_ms)
+        arriving = Arriving(size, last_offset, header.max_timestamp)
         head = stamp(header, base_offset, self._epochs.latest)
         rest = memoryview(records)[STAMP_SIZE:]
         try:
+            if is_full(segment, arriving, self._config, spread=self._spread, now_ms=now_ms):
+                segment = self._roll(now_ms)
             segment.append((head, rest), size, last_offset, header.max_timestamp)
         except OSError as error:
             raise self._take_back(segment, error) from error
-        self._end_position = (base_offset, segment, segment.size - size)
-        self._dirty[segment.path] = segment.file
+        self._cursors.written_at(base_offset, segment, segment.size - size)
+        self._unsynced.note(segment.file)
         self.end = last_offset + 1
         self._appended += size
         if not self._durable:
             self.high_watermark = self.end
             self.visible_size = self._appended
         return base_offset
+
+    @property
+    def _spread(self) -> int:
+        return self.index + self._segments[-1].base_offset
 
     def _take_back(self, segment: Segment, error: OSError) -> Refused:
         """After a write that the disk refused: as if it had never been tried."""
@@ -458,30 +355,6 @@ class Partition:
 
     def _go_offline(self, why: str) -> None:
         self.offline = f"{self.topic}-{self.index} is offline: {why}"
-
-    def _is_full(
-        self, segment: Segment, size: int, last_offset: int, timestamp: int, now_ms: int
-    ) -> bool:
-        if segment.size == 0:
-            return False
-        config = self._config
-        segment.know_timestamps()
-        if segment.size + size > config.segment_bytes:
-            return True
-        if last_offset - segment.base_offset > RELATIVE_OFFSET_MAX:
-            return True
-        begun, now = segment.first_timestamp, timestamp
-        if begun < 0 or now < 0:
-            begun, now = segment.created_ms, now_ms
-        return now - begun > config.segment_ms - self._jitter(segment) or segment.is_full(
-            config.segment_index_bytes
-        )
-
-    def _jitter(self, segment: Segment) -> int:
-        """Partitions that began together should not all roll together; the same segment
-        always gets the same."""
-        limit = min(self._config.segment_jitter_ms, self._config.segment_ms)
-        return hash((self.index, segment.base_offset)) % limit if limit > 0 else 0
 
     def _roll(self, now_ms: int) -> Segment:
         """Seal the last segment and begin another."""
@@ -504,17 +377,16 @@ class Partition:
                 ErrorCode.KAFKA_STORAGE_ERROR, f"{old.path} cannot be sealed: {error}"
             ) from error
         new.aborted.entries = []
-        for path in old.index_files():
-            self._dirty[path] = self._disk.open(path)
-        self._dirty[new.path] = new.file
-        self._dirty_folders.add(self.path)
+        self._unsynced.note_paths(old.index_files())
+        self._unsynced.note(new.file)
+        self._unsynced.note_folders(self.path)
         self._segments.append(new)
         return new
 
     def _snapshot_now(self) -> None:
         path = self.path / file_name(self.end, SNAPSHOT)
         self._disk.write_file(path, self._producers.snapshot(), durable=False)
-        self._dirty[path] = self._disk.open(path)
+        self._unsynced.note_paths([path])
         if self.end not in self._snapshots:
             self._snapshots.append(self.end)
 
@@ -524,20 +396,11 @@ class Partition:
         """What to sync; None if there is nothing to, or a flush is under way."""
         if self._flushing is not None or not self._durable or not self._needs_sync():
             return None
-        self._flushing = self._take_dirty()
+        self._flushing = self._unsynced.take(self.end, self._appended)
         return self._flushing
 
     def _needs_sync(self) -> bool:
-        return self.offline is None and bool(self._dirty or self._dirty_folders)
-
-    def _take_dirty(self) -> Flush:
-        files = [file.pin() for file in self._dirty.values()]
-        flush = Flush(
-            self._disk, files, sorted(self._dirty_folders), self.end, self._appended
-        )
-        self._dirty = {}
-        self._dirty_folders = set()
-        return flush
+        return self.offline is None and bool(self._unsynced)
 
     def flushed(self, flush: Flush) -> None:
         """`flush` has run: what was there when it began is safe."""
@@ -586,7 +449,7 @@ class Partition:
             return None  # The disk is full. The old checkpoint still holds.
         flush = None
         if not self._durable and self._needs_sync():
-            flush = self._flushing = self._take_dirty()
+            flush = self._flushing = self._unsynced.take(self.end, self._appended)
         path = self.path / file_name(self.end, SNAPSHOT)
         snapshot = self._producers.snapshot()
         return Checkpoint(self._disk, path, snapshot, pinned, self.end, flush)
@@ -625,23 +488,23 @@ class Partition:
     def retire(self) -> None:
         """It is about to be deleted: no more writing; flushes under way mean nothing."""
         self._go_offline("it was deleted")
-        self._dirty, self._dirty_folders = {}, set()
+        self._unsynced = Unsynced(self._disk)
         self.close(clean=False)
 
     def close(self, *, clean: bool) -> None:
         """Let go of the files; after a clean close the next start need not look at them."""
         if clean and self.offline is None:
-            for segment in self._segments[-1:]:
-                if segment.size:
-                    segment.seal()
-                    for path in segment.index_files():
-                        self._dirty[path] = self._disk.open(path)
+            last = self._segments[-1]
+            if last.size:
+                last.seal()
+                self._unsynced.note_paths(last.index_files())
             if self.end not in self._snapshots:
                 self._snapshot_now()
+            self._unsynced.note_folders(self.path)
             if self._flushing is not None:
                 # Nobody will tell us how that one ended.
                 self._flushing.run()
-            flush = self._take_dirty()
+            flush = self._unsynced.take(self.end, self._appended)
             flush.run()
             self.flushed(flush)
             self.recovery_point = self._checkpointed = self.end
@@ -657,57 +520,22 @@ class Partition:
         self._must_be_readable()
         if offset < self.log_start or offset > self.end:
             raise OffsetOutOfRange(offset, self.log_start, self.end)
-        if offset >= up_to:
-            # Nothing yet; the plan will say so without looking.
-            last = self._segments[-1]
-            return self._plan(last, offset, max_bytes, last.size, up_to, minimum_one)
-        cursor = self._cursor(offset)
-        if cursor is not None:
-            segment, position = cursor
-            return self._plan(segment, offset, max_bytes, position, up_to, minimum_one)
-        number = self._number_of(offset)
-        return self._plan_from(number, offset, max_bytes, up_to, minimum_one)
-
-    def _cursor(self, offset: int) -> tuple[Segment, int] | None:
-        tail = self._end_position
-        if tail is not None and tail[0] == offset:
-            return tail[1], tail[2]
-        cursor = self._cursors.get(offset)
-        if cursor is None or cursor[1] < cursor[0].size:
-            return cursor
-        return None  # The segment was sealed there; the next one begins with it.
-
-    def _plan_from(
-        self, number: int, offset: int, max_bytes: int, up_to: int, minimum_one: bool
-    ) -> ReadPlan:
-        following = None
-        if self._config.compact and number + 1 < len(self._segments):
-            following = self._plan_from(number + 1, offset, max_bytes, up_to, minimum_one)
-        segment = self._segments[number]
-        return self._plan(segment, offset, max_bytes, None, up_to, minimum_one, following)
-
-    def _plan(
-        self,
-        segment: Segment,
-        offset: int,
-        max_bytes: int,
-        position: int | None,
-        up_to: int,
-        minimum_one: bool,
-        following: ReadPlan | None = None,
-    ) -> ReadPlan:
-        return ReadPlan(
-            segment,
-            segment.view() if position is None else segment.view_of_log(),
+        wanted = Wanted(
             offset,
             max_bytes,
-            position=position,
-            up_to=up_to,
-            minimum_one=minimum_one,
-            gaps=self._config.compact,
-            epochs=(self._epochs.at(offset), self._epochs.latest),
-            following=following,
+            up_to,
+            minimum_one,
+            self._config.compact,
+            (self._epochs.at(offset), self._epochs.latest),
         )
+        if offset >= up_to:
+            # Nothing yet; the plan will say so without looking.
+            return ReadPlan(self._segments[-1], wanted, position=0)
+        cursor = self._cursors.find(offset)
+        if cursor is not None:
+            segment, position = cursor
+            return ReadPlan(segment, wanted, position=position)
+        return plan_from(self._segments, self._number_of(offset), wanted)
 
     def remember(self, result: ReadResult) -> None:
         """Note where a read ended, so that the next one goes on without the index."""
@@ -716,10 +544,7 @@ class Partition:
             return
         if result.index_damaged:
             segment.rebuild_indexes()
-        cursors = self._cursors
-        cursors[result.next_offset] = (segment, result.end_position)
-        if len(cursors) > CURSORS_MAX:
-            del cursors[next(iter(cursors))]
+        self._cursors.read_to(result.next_offset, segment, result.end_position)
 
     def _number_of(self, offset: int) -> int:
         segments = self._segments
@@ -796,7 +621,11 @@ class Partition:
             now_ms=now_ms,
         )
         if len(reasons) == len(self._segments):
-            self._roll(now_ms)
+            try:
+                self._roll(now_ms)
+            except Refused:
+                # The disk is full: all the more reason to delete what can be.
+                reasons.pop()
         deleted = []
         for reason in reasons:
             first = self._segments[0]
@@ -813,14 +642,35 @@ class Partition:
         ]
 
     def _drop_first(self) -> None:
+        self._keep_state_of(self._segments[1].base_offset)
         segment = self._segments.pop(0)
-        for path in (segment.path, *segment.index_files()):
-            self._dirty.pop(path, None)
+        self._unsynced.forget(segment.files())
         if segment.base_offset in self._snapshots:
             self._snapshots.remove(segment.base_offset)
-            self._dirty.pop(self.path / file_name(segment.base_offset, SNAPSHOT), None)
         self._doomed.extend(segment.discard())
         self._cursors.clear()
+
+    def _keep_state_of(self, offset: int) -> None:
+        """Once the batches before `offset` are deleted, only a snapshot taken there knows
+        who wrote them. It is there and synced, but for crashes and great haste."""
+        path = self.path / file_name(offset, SNAPSHOT)
+        try:
+            if offset not in self._snapshots:
+                self._disk.write_file(path, self._producers_at(offset).snapshot())
+                self._snapshots = sorted([*self._snapshots, offset])
+            elif self._flushing or self._unsynced.holds(path):
+                self._disk.open(path).pin().sync()
+                self._disk.sync_dir(self.path)
+        except OSError:
+            pass  # A full disk must not keep us from deleting.
+
+    def _producers_at(self, offset: int) -> Producers:
+        if offset == self.end:
+            return self._producers
+        snapshots, now_ms = self._snapshots, self._segments[-1].created_ms
+        return producers_at(
+            self._disk, self.path, self._segments, snapshots, offset, now_ms
+        )[0]
 
     def take_doomed(self) -> list[Path]:
         """Files that nobody needs any more, to be removed when there is time."""
@@ -836,20 +686,3 @@ class Partition:
 
     def producer_states(self) -> dict[int, ProducerState]:
         return dict(self._producers.items())
-
-
-def _check_keys(records: Buffer) -> None:
-    """Compaction keeps the last record of each key, so each must have one."""
-    try:
-        missing = [
-            number
-            for number, record in enumerate(read_records(records))
-            if record.key is None
-        ]
-    except CorruptRecords as error:
-        raise Refused(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
-    if missing:
-        why = "Compacted topic cannot accept message without key."
-        raise Refused(
-            ErrorCode.INVALID_RECORD, why, tuple((number, why) for number in missing)
-        )

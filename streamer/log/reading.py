@@ -17,8 +17,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamer.log.errors import CorruptLog
-from streamer.log.segment import NotInMemory, Segment, SegmentView, locate
+from streamer.log.segment import NotInMemory, Segment, locate
 from streamer.wire.batch import HEADER_SIZE, MAGIC, Buffer, crc_of, read_header
+
+CURSORS_MAX = 64
 
 
 class ReadResult(NamedTuple):
@@ -30,6 +32,38 @@ class ReadResult(NamedTuple):
     index_damaged: bool = False
 
 
+class Cursors:
+    """Where batches begin that someone is likely to ask for next: behind what was read
+    lately, and the one that was appended last."""
+
+    __slots__ = ("_last", "_read")
+
+    def __init__(self) -> None:
+        self._read: dict[int, tuple[Segment, int]] = {}
+        self._last: tuple[int, Segment, int] | None = None
+
+    def find(self, offset: int) -> tuple[Segment, int] | None:
+        last = self._last
+        if last is not None and last[0] == offset:
+            return last[1], last[2]
+        cursor = self._read.get(offset)
+        if cursor is None or cursor[1] < cursor[0].size:
+            return cursor
+        return None  # The segment was sealed there; the next one begins with it.
+
+    def read_to(self, offset: int, segment: Segment, position: int) -> None:
+        self._read[offset] = (segment, position)
+        if len(self._read) > CURSORS_MAX:
+            del self._read[next(iter(self._read))]
+
+    def written_at(self, offset: int, segment: Segment, position: int) -> None:
+        self._last = (offset, segment, position)
+
+    def clear(self) -> None:
+        self._read.clear()
+        self._last = None
+
+
 class Taken(NamedTuple):
     """The whole, good batches at the front of some bytes of a segment."""
 
@@ -39,65 +73,59 @@ class Taken(NamedTuple):
     """Why it is not more, if not for want of bytes."""
 
 
+class Wanted(NamedTuple):
+    """What a reader asks for, and what may be there."""
+
+    offset: int
+    max_bytes: int
+    up_to: int
+    minimum_one: bool
+    """Whether the first batch comes even if it is larger than `max_bytes`."""
+    gaps: bool
+    """Whether compaction may have left some."""
+    epochs: tuple[int, int]
+    """The lowest and the highest leader epoch of what is to be found."""
+
+
 class ReadPlan:
-    __slots__ = (
-        "_epochs",
-        "_following",
-        "_gaps",
-        "_max_bytes",
-        "_minimum_one",
-        "_offset",
-        "_position",
-        "_segment",
-        "_up_to",
-        "_view",
-    )
+    __slots__ = ("_following", "_position", "_segment", "_view", "_wanted")
 
     def __init__(
         self,
         segment: Segment,
-        view: SegmentView,
-        offset: int,
-        max_bytes: int,
+        wanted: Wanted,
         *,
-        position: int | None,
-        up_to: int,
-        minimum_one: bool,
-        gaps: bool,
-        epochs: tuple[int, int],
+        position: int | None = None,
         following: ReadPlan | None = None,
     ) -> None:
         self._segment = segment
-        self._view = view
-        self._offset = offset
-        self._max_bytes = max_bytes
+        self._wanted = wanted
         self._position = position
         """Where the batch with `offset` as its first begins, if that is remembered."""
-        self._up_to = up_to
-        self._minimum_one = minimum_one
-        self._gaps = gaps
-        self._epochs = epochs
+        self._view = segment.view() if position is None else segment.view_of_log()
         self._following = following
         """The next segment, for when compaction has left nothing more in this one."""
 
     def run(self, wait: bool = True) -> ReadResult | None:
         """None only if that would need the disk and `wait` is false."""
-        if self._offset >= self._up_to:
-            return ReadResult(b"", self._offset)
+        if self._wanted.offset >= self._wanted.up_to:
+            return ReadResult(b"", self._wanted.offset)
         try:
             return self._run(wait)
         except NotInMemory:
             return None
 
     def _run(self, wait: bool) -> ReadResult | None:
-        position, expected, damaged = self._position, self._offset, False
+        position, expected, damaged = self._position, self._wanted.offset, False
         if position is None:
-            located = locate(self._view, self._offset, gaps=self._gaps, wait=wait)
+            located = locate(
+                self._view, self._wanted.offset, gaps=self._wanted.gaps, wait=wait
+            )
             if located is None:
                 return self._run_following(wait)
             position, header, damaged = located
             expected = header.base_offset
-        size = max(self._max_bytes, HEADER_SIZE)
+        size = max(self._wanted.max_bytes, HEADER_SIZE)
         data = self._view.read(position, size, wait=wait)
         taken = self._take(data, expected)
         if taken.size == 0 and taken.problem is None:
@@ -106,7 +134,7 @@ class ReadPlan:
         if taken.size == 0:
             if taken.problem is not None:
                 raise CorruptLog(self._view.path, position, taken.problem)
-            return ReadResult(b"", self._offset, None, 0, damaged)
+            return ReadResult(b"", self._wanted.offset, None, 0, damaged)
         if taken.size < len(data):
             data = memoryview(data)[: taken.size]
         return ReadResult(
@@ -115,11 +143,13 @@ class ReadPlan:
 
     def _run_following(self, wait: bool) -> ReadResult | None:
         if self._following is None:
-            if self._offset < self._up_to:
+            if self._wanted.offset < self._wanted.up_to:
                 raise CorruptLog(
-                    self._view.path, self._view.size, f"ends before offset {self._offset}"
+                    self._view.path,
+                    self._view.size,
+                    f"ends before offset {self._wanted.offset}",
                 )
-            return ReadResult(b"", self._offset)
+            return ReadResult(b"", self._wanted.offset)
         return self._following.run(wait)
 
     def _read_first(self, data: Buffer, position: int, wait: bool) -> Buffer:
@@ -136,7 +166,7 @@ class ReadPlan:
                 position,
                 f"a batch of {header.size} bytes, {remaining} are left",
             )
-        if header.base_offset >= self._up_to or not self._minimum_one:
+        if header.base_offset >= self._wanted.up_to or not self._wanted.minimum_one:
             return b""
         whole = self._view.read(position, header.size, wait=wait)
         if len(whole) < header.size:
@@ -145,8 +175,8 @@ class ReadPlan:
 
     def _take(self, data: Buffer, expected: int) -> Taken:
         """Go over the batches; this is the only work per batch that a reader causes."""
-        lowest_epoch, highest_epoch = self._epochs
-        position, end, up_to = 0, len(data), self._up_to
+        lowest_epoch, highest_epoch = self._wanted.epochs
+        position, end, up_to = 0, len(data), self._wanted.up_to
         view = memoryview(data)
         while end - position >= HEADER_SIZE:
             header = read_header(view, position)
@@ -154,7 +184,9 @@ class ReadPlan:
             size = length + 12
             if magic != MAGIC or size < HEADER_SIZE or delta < 0:
                 return Taken(position, expected, "no batch begins here")
-            if base_offset != expected and not (self._gaps and base_offset > expected):
+            if base_offset != expected and not (
+                self._wanted.gaps and base_offset > expected
+            ):
                 problem = f"offset {base_offset} where {expected} should be"
                 return Taken(position, expected, problem)
             if base_offset >= up_to or position + size > end:
@@ -166,3 +198,12 @@ class ReadPlan:
             position += size
             expected = base_offset + delta + 1
         return Taken(position, expected, None)
+
+
+def plan_from(segments: list[Segment], number: int, wanted: Wanted) -> ReadPlan:
+    """To find the batch by the index of a segment, or of the next if compaction may have
+    left nothing there."""
+    following = None
+    if wanted.gaps and number + 1 < len(segments):
+        following = plan_from(segments, number + 1, wanted)
+    return ReadPlan(segments[number], wanted, following=following)

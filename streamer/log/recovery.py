@@ -140,10 +140,18 @@ class Recovery:
         return segment
 
     def _plausible(self, segments: list[Segment]) -> bool:
-        """Whether the files can end where the clean stop says they do."""
-        last = segments[-1]
-        written = self._recovery_point - last.base_offset
-        return written >= 0 and (written > 0) == (last.size > 0)
+        """Whether the log ends where the clean stop says: a look at its last batch."""
+        last, point = segments[-1], self._recovery_point
+        if point <= last.base_offset or last.size == 0:
+            return point == last.base_offset and last.size == 0
+        try:
+            located = locate(last.view(), point - 1, gaps=self._config.compact)
+        except CorruptLog:
+            return False
+        if located is None:
+            return False
+        ends_at = located.position + located.header.size
+        return located.header.last_offset + 1 == point and ends_at == last.size
 
     def _start_empty(self, snapshots: list[int]) -> Recovered:
         start = max(self._log_start, 0)
@@ -167,9 +175,16 @@ class Recovery:
     def _open_clean(self, segments: list[Segment], snapshots: list[int]) -> Recovered:
         end = self._recovery_point
         epochs = self._read_epochs(segments, end)
+        snapshots = self._forget_snapshots(snapshots, end)
         producers, kept = self._producers(segments, snapshots, end)
-        log_start = max(self._log_start, segments[0].base_offset)
+        log_start = self._start_within(segments, end)
         return Recovered(segments, epochs, producers, end, log_start, kept, self._leftovers)
+
+    def _start_within(self, segments: list[Segment], end: int) -> int:
+        """A start behind the end is none: better to show what was deleted than to delete
+        what was not."""
+        start = max(self._log_start, segments[0].base_offset)
+        return start if start <= end else segments[0].base_offset
 
     def _open_unclean(self, segments: list[Segment], snapshots: list[int]) -> Recovered:
         epochs = self._read_epochs(segments, None)
@@ -208,25 +223,23 @@ class Recovery:
     ) -> Recovered:
         """Make sure of what was found, so that it may be served at once."""
         cut = _what_was_cut(scan, end, self._recovery_point)
-        log_start = max(self._log_start, segments[0].base_offset)
-        if log_start > end:
-            for segment in segments:
-                self._leftovers.extend(segment.discard())
-            cut = cut or f"everything up to the log's start, which is {log_start}"
-            segments, producers, end = [self._create(log_start)], Producers(), log_start
-            snapshots = self._forget_snapshots(snapshots, 0)
-        self._sync(scan)
+        self._sync(scan, snapshots)
         if cut is not None or not self._durable:
             epochs = self._bump(epochs, end)
+        log_start = self._start_within(segments, end)
         return Recovered(
             segments, epochs, producers, end, log_start, snapshots, self._leftovers, cut
         )
 
-    def _sync(self, scan: _Scan) -> None:
+    def _sync(self, scan: _Scan, snapshots: list[int]) -> None:
         """A killed process leaves data that no power cut has tested yet."""
         for segment in scan.checked:
             segment.file.pin().sync()
             self._sync_indexes(segment)
+        for offset in snapshots:
+            if offset >= self._recovery_point:
+                path = self._folder / file_name(offset, SNAPSHOT)
+                self._disk.open(path).pin().sync()
         if scan.checked:
             self._disk.sync_dir(self._folder)
             self._disk.sync_dir(self._folder.parent)
@@ -327,26 +340,19 @@ class Recovery:
     def _producers(
         self, segments: list[Segment], snapshots: list[int], offset: int
     ) -> tuple[Producers, list[int]]:
-        """Who had written what is below `offset`; the snapshots that are good for it."""
-        kept = self._forget_snapshots(snapshots, offset)
-        while kept:
-            try:
-                data = self._disk.read_file(self._folder / file_name(kept[-1], SNAPSHOT))
-                producers = Producers.restore(data)
-            except SnapshotDamaged:
-                self._leftovers.append(self._folder / file_name(kept.pop(), SNAPSHOT))
-                continue
-            replay_range(segments, producers, kept[-1], offset, self._now_ms)
-            return producers, kept
-        producers = Producers()
-        replay_range(segments, producers, segments[0].base_offset, offset, self._now_ms)
-        return producers, []
+        """Who had written what is below `offset`; the snapshots but for damaged ones."""
+        producers, damaged = producers_at(
+            self._disk, self._folder, segments, snapshots, offset, self._now_ms
+        )
+        self._leftovers.extend(self._folder / file_name(one, SNAPSHOT) for one in damaged)
+        return producers, [one for one in snapshots if one not in damaged]
 
     def _forget_snapshots(self, snapshots: list[int], end: int) -> list[int]:
         """Drop those of a future that did not come."""
         for offset in snapshots:
-            if offset > end:
-                self._disk.remove(self._folder / file_name(offset, SNAPSHOT))
+            path = self._folder / file_name(offset, SNAPSHOT)
+            if offset > end and self._disk.exists(path):
+                self._disk.remove(path)
         return [offset for offset in snapshots if offset <= end]
 
     def _keep_aborted(self, segments: list[Segment], number: int, expected: int) -> None:
@@ -382,6 +388,30 @@ class Recovery:
         return not batches or any(
             header.leader_epoch == epochs.at(header.base_offset) for _, header in batches
         )
+
+
+def producers_at(
+    disk: Disk,
+    folder: Path,
+    segments: list[Segment],
+    snapshots: list[int],
+    offset: int,
+    now_ms: int,
+) -> tuple[Producers, list[int]]:
+    """Who had written what is below `offset`, and which snapshots turned out damaged."""
+    damaged: list[int] = []
+    for number in reversed([each for each in snapshots if each <= offset]):
+        try:
+            data = disk.read_file(folder / file_name(number, SNAPSHOT))
+            producers = Producers.restore(data)
+        except SnapshotDamaged:
+            damaged.append(number)
+            continue
+        replay_range(segments, producers, number, offset, now_ms)
+        return producers, damaged
+    producers = Producers()
+    replay_range(segments, producers, segments[0].base_offset, offset, now_ms)
+    return producers, damaged
 
 
 def replay(

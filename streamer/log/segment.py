@@ -216,6 +216,10 @@ class Segment:
         paths = [self.path.with_suffix(suffix) for suffix in INDEX_FILES]
         return [path for path in paths if self._disk.exists(path)]
 
+    def files(self) -> list[Path]:
+        """All that there may be."""
+        return [self.path.with_suffix(suffix) for suffix in SEGMENT_FILES]
+
     def age_from(self) -> int:
         """When its latest record was written, as far as anyone can tell."""
         self.know_timestamps()
@@ -299,8 +303,7 @@ class Segment:
         """Rename the files so that no start will take them for a log; who was reading goes
         on. The renamed files, for someone to remove when there is time."""
         renamed = []
-        for suffix in SEGMENT_FILES:
-            path = self.path.with_suffix(suffix)
+        for path in self.files():
             if self._disk.exists(path):
                 target = path.with_name(path.name + DELETED)
                 self._disk.rename(path, target)

@@ -114,12 +114,12 @@ async def test_acks_0_gets_no_answer_and_a_refusal_closes(broker: Broker) -> Non
 
     client.send(ApiKey.PRODUCE, 9, produce(acks=0))
     assert not client.has_answer
-    assert not client.transport.closed
+    assert not client.transport.is_closing()
 
     request = produce(acks=0)
     request.topics[0].name = "missing"
     client.send(ApiKey.PRODUCE, 9, request)
-    assert client.transport.closed
+    assert client.transport.is_closing()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_rubbish_closes_that_connection_and_no_other(
 
     rude.send_bytes(rubbish)
 
-    assert rude.transport.closed
+    assert rude.transport.is_closing()
     assert "127.0.0.1:5555 closed" in caplog.text
     assert (await other.ask(ApiKey.PRODUCE, 9, produce())).topics
 
@@ -153,10 +153,10 @@ async def test_who_does_not_read_is_not_served_and_not_read_from(broker: Broker)
         client.send(ApiKey.METADATA, 9, MetadataRequest(topics=None))
 
     assert not client.has_answer
-    assert not client.transport.reading
+    assert not client.transport.is_reading()
 
     client.connection.resume_writing()
-    assert client.transport.reading
+    assert client.transport.is_reading()
     for _ in range(100):
         assert (await client.answer()).topics[0].name == "t"
 
@@ -178,11 +178,11 @@ async def test_a_connection_too_many_is_closed(broker: Broker) -> None:
     admission = Admission(connections_max=1, bytes_max=1 << 20, idle_seconds=60.0)
 
     first, second = Client(broker, admission), Client(broker, admission)
-    assert not first.transport.closed
-    assert second.transport.closed
+    assert not first.transport.is_closing()
+    assert second.transport.is_closing()
 
     first.connection.connection_lost(None)
-    assert not Client(broker, admission).transport.closed
+    assert not Client(broker, admission).transport.is_closing()
 
 
 async def test_large_requests_wait_until_there_is_room_for_them(broker: Broker) -> None:
@@ -191,11 +191,11 @@ async def test_large_requests_wait_until_there_is_room_for_them(broker: Broker) 
 
     first.send_bytes(SIZE.pack(800_000) + bytes(100))
     second.send_bytes(SIZE.pack(800_000) + bytes(100))
-    assert first.transport.reading
-    assert not second.transport.reading
+    assert first.transport.is_reading()
+    assert not second.transport.is_reading()
 
     first.connection.connection_lost(None)
-    assert second.transport.reading
+    assert second.transport.is_reading()
 
 
 async def test_the_silent_and_the_stalled_are_closed(broker: Broker) -> None:
@@ -206,12 +206,12 @@ async def test_the_silent_and_the_stalled_are_closed(broker: Broker) -> None:
     now = broker.clock.monotonic()
 
     admission.sweep(now + 31)
-    assert stalled.transport.closed
-    assert not silent.transport.closed
+    assert stalled.transport.is_closing()
+    assert not silent.transport.is_closing()
 
     admission.sweep(now + 61)
-    assert silent.transport.closed
-    assert not waiting.transport.closed
+    assert silent.transport.is_closing()
+    assert not waiting.transport.is_closing()
     waiting.connection.connection_lost(None)
 
 

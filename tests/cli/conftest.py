@@ -36,8 +36,3 @@ def topic(streamer: Streamer) -> Iterator[str]:
         time.sleep(0.05)
     yield name
     streamer("topic", "delete", name, "--yes")
-
-
-@pytest.fixture(scope="session")  # TEMPORARY
-def bootstrap():  # TEMPORARY
-    return __import__("os").environ["CLI_B"]  # TEMPORARY

@@ -13,7 +13,7 @@ def test_the_cluster_tells_its_brokers_and_how_full_they_are(
     cluster = json.loads(streamer("cluster", "-o", "json").stdout)
 
     (broker,) = cluster["brokers"]
-    assert f"{broker['host']}:{broker['port']}" == bootstrap
+    assert broker["address"] == bootstrap
     assert broker["controller"] is True
     assert broker["bytes"] > 0
     assert broker["free_bytes"] > 0

@@ -10,6 +10,7 @@ from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     KafkaError,
     KafkaException,
+    Message,
 )
 from conformance.conftest import MakeTopic
 from support.clients import Sent, error_code, now_ms, produce, read
@@ -47,7 +48,7 @@ def test_every_level_of_acks_keeps_the_records_in_order(
     assert [message.value() for message in read_all(bootstrap, topic, 500)] == values
 
 
-def read_all(bootstrap: str, topic: str, count: int) -> list:  # type: ignore[type-arg]
+def read_all(bootstrap: str, topic: str, count: int) -> list[Message]:
     """Read until `count` records are there: nobody says when acks=0 has arrived."""
     deadline = time.monotonic() + 10
     while len(found := read(bootstrap, topic)) < count:

@@ -60,24 +60,30 @@ class Transport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 5555)})
         self.written = bytearray()
         self.wrote = asyncio.Event()
-        self.reading = True
-        self.closed = False
+        self._reading = True
+        self._closed = False
 
     def write(self, data: Any) -> None:
         self.written += data
         self.wrote.set()
 
     def pause_reading(self) -> None:
-        self.reading = False
+        self._reading = False
 
     def resume_reading(self) -> None:
-        self.reading = True
+        self._reading = True
+
+    def is_reading(self) -> bool:
+        return self._reading
 
     def abort(self) -> None:
-        self.closed = True
+        self._closed = True
 
     def close(self) -> None:
-        self.closed = True
+        self._closed = True
+
+    def is_closing(self) -> bool:
+        return self._closed
 
 
 class Client:
@@ -109,7 +115,7 @@ class Client:
 
     def send_bytes(self, data: bytes) -> None:
         at = 0
-        while at < len(data) and not self.transport.closed:
+        while at < len(data) and not self.transport.is_closing():
             buffer = self._connection.get_buffer(-1)
             piece = data[at : at + len(buffer)]
             buffer[: len(piece)] = piece

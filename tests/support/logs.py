@@ -1,4 +1,4 @@
-"""What the tests of the log share: batches, a clock to turn, a partition on a simulated disk."""
+"""What the tests of the log share: batches, a clock to turn, a partition to open."""
 
 from __future__ import annotations
 
