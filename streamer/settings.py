@@ -15,11 +15,13 @@ probably meant: a retention that is silently not applied costs somebody a disk.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from streamer.errors import SettingsError
 
@@ -41,6 +43,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "streamer.toml": (),
     "pyproject.toml": ("tool", "streamer"),
 }
+# What may be in them.
+SECTIONS = ("broker",)
 LIMITS = {Kind.INT: 2**31 - 1, Kind.LONG: 2**63 - 1}
 
 
@@ -67,10 +71,13 @@ class Option:
         value = _PARSERS[self.kind](text.strip())
         if isinstance(value, int | float) and not isinstance(value, bool):
             if self.minimum is not None and value < self.minimum:
-                raise ValueError(f"must be at least {self.minimum:g}")
-            most = LIMITS.get(self.kind) if self.maximum is None else self.maximum
+                raise ValueError(f"must be at least {self.minimum}")
+            limit = LIMITS.get(self.kind)
+            most = limit if self.maximum is None else self.maximum
             if most is not None and value > most:
                 raise ValueError(f"must be at most {most}")
+            if limit is not None and value < -limit - 1:
+                raise ValueError(f"must be at least {-limit - 1}")
         if self.choices:
             given = value if isinstance(value, tuple) else (value,)
             for item in given:
@@ -86,17 +93,16 @@ def _parse_boolean(text: str) -> bool:
 
 
 def _parse_whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("must be a whole number") from None
+    # Clients read the text as well, and know nothing of Python's 1_000.
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise ValueError("must be a whole number")
+    return int(text)
 
 
 def _parse_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("must be a number") from None
+    if not re.fullmatch(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?", text):
+        raise ValueError("must be a number")
+    return float(text)
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
@@ -195,18 +201,42 @@ def read_toml(directory: Path, section: str) -> dict[str, tuple[str, str]]:
             if not file.is_file():
                 continue
             try:
-                table = tomllib.loads(file.read_text())
+                table = tomllib.loads(file.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 if filename == "pyproject.toml":
                     continue  # not ours to complain about
                 raise SettingsError(
                     f"{file} is not valid TOML: {error}.", remedy="Correct that line."
                 ) from None
-            for key in (*path, section):
-                table = table.get(key, {})
+            ours = _within(table, path, file)
+            _check_sections(ours, path, file)
+            table = _within(ours, (section,), file)
             if table or filename == "streamer.toml":
                 return {name: (text, str(file)) for name, text in _flatten(table)}
     return {}
+
+
+def _within(table: dict[str, Any], keys: Iterable[str], file: Path) -> dict[str, Any]:
+    for key in keys:
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise SettingsError(
+                f"{file}: {key!r} is one value, not a table of settings.",
+                remedy=f"Write the settings below [{key}], one a line.",
+            )
+    return table
+
+
+def _check_sections(found: Iterable[str], path: tuple[str, ...], file: Path) -> None:
+    """Refuse a section that nobody reads, or settings outside of any."""
+    for name in found:
+        if name not in SECTIONS:
+            near = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.6)
+            right = ".".join((*path, near[0] if near else SECTIONS[0]))
+            raise SettingsError(
+                f"{file}: there is no section {name!r}.",
+                remedy=f"Write the broker's settings below [{right}].",
+            )
 
 
 def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:

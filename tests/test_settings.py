@@ -113,3 +113,38 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match=r"streamer\.toml is not valid TOML"):
         read_toml(tmp_path, "broker")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Kind.INT, "1_000"),
+        (Kind.INT, "٣"),
+        (Kind.INT, "-2147483649"),
+        (Kind.LONG, "9223372036854775808"),
+        (Kind.DOUBLE, "nan"),
+        (Kind.DOUBLE, "inf"),
+        (Kind.DOUBLE, "1_0.5"),
+    ],
+)
+def test_a_number_is_what_clients_take_for_one(kind: Kind, text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Option("n", kind, "0", "A number.").parse(text)
+
+
+def test_numbers_may_be_written_as_others_write_them() -> None:
+    assert Option("n", Kind.INT, "0", "A number.").parse("+5") == 5
+    assert Option("n", Kind.DOUBLE, "0", "A number.").parse(".5") == 0.5
+    assert Option("n", Kind.DOUBLE, "0", "A number.").parse("1e-3") == 0.001
+
+
+def test_a_limit_is_told_to_the_last_digit() -> None:
+    with pytest.raises(ValueError, match="at least 1048576"):
+        Option("n", Kind.INT, "0", "A number.", minimum=1_048_576).parse("1")
+
+
+def test_one_value_in_place_of_a_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "streamer.toml").write_text("broker = 5\n")
+
+    with pytest.raises(SettingsError, match="not a table"):
+        read_toml(tmp_path, "broker")

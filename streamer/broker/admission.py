@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 # A client that began a request has this long to send a little more of it.
 STALLED_AFTER = 30.0
+# Nobody waits longer for an answer: what takes this long to send, a byte now and then, is
+# only meant to hold the room that a large request was given.
+SLOW_AFTER = 120.0
 
 
 class Admission:
     def __init__(
         self, *, connections_max: int, bytes_max: int, idle_seconds: float
     ) -> None:
-        self._connections_max = connections_max
+        self.connections_max = connections_max
         self._bytes_max = bytes_max
         self._idle_seconds = idle_seconds
         self._bytes = 0
@@ -33,9 +36,11 @@ class Admission:
         self._none_left.set()
         self._queue: deque[tuple[Connection, int]] = deque()
         self.connections: set[Connection] = set()
+        # In the middle of which request a connection was first seen, and when.
+        self._begun: dict[Connection, tuple[int, float]] = {}
 
     def enter(self, connection: "Connection") -> bool:
-        if len(self.connections) >= self._connections_max:
+        if len(self.connections) >= self.connections_max:
             return False
         self.connections.add(connection)
         self._none_left.clear()
@@ -43,6 +48,7 @@ class Admission:
 
     def leave(self, connection: "Connection") -> None:
         self.connections.discard(connection)
+        self._begun.pop(connection, None)
         if not self.connections:
             self._none_left.set()
         self._queue = deque(entry for entry in self._queue if entry[0] is not connection)
@@ -74,15 +80,26 @@ class Admission:
         # One request always fits, however large: else it could never be received.
         return self._bytes == 0 or self._bytes + size <= self._bytes_max
 
+    def _same_request(self, connection: "Connection", now: float) -> float:
+        """How long it has been sending the request that it is sending."""
+        number, since = self._begun.get(connection, (-1, now))
+        if number == connection.completed:
+            return now - since
+        self._begun[connection] = connection.completed, now
+        return 0.0
+
     def sweep(self, now: float) -> None:
         """Close the silent and the stalled."""
-        waiting = {connection for connection, _ in self._queue}
         for connection in list(self.connections):
             silent = now - connection.last_heard
-            if connection.is_mid_frame and connection not in waiting:
+            if connection.is_mid_frame:
                 if silent > STALLED_AFTER:
                     connection.close(
                         f"stopped in the middle of a request, {silent:.0f} s ago"
                     )
-            elif silent > self._idle_seconds and connection.is_idle:
+                elif self._same_request(connection, now) > SLOW_AFTER:
+                    connection.close(f"took over {SLOW_AFTER:.0f} s to send one request")
+                continue
+            self._begun.pop(connection, None)
+            if silent > self._idle_seconds and connection.is_idle:
                 connection.close(f"said nothing for {silent:.0f} s")

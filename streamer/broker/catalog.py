@@ -9,22 +9,26 @@ All of it is written down in one journal (`log/journal.py`), an entry a change:
     {"starts": N}                                                      how often we started
 
 A change is on disk before anybody can see it; partitions are made before the entry that
-names them, so that a full disk leaves no topic that nobody can write to. At start the
-journal is replayed and written anew without what is superseded. Partitions on disk that
-belong to no topic here are set aside.
+names them, so that a full disk leaves no topic that nobody can write to. Changes come one
+after another, each judged by what those before it have left.
+
+At start the journal is replayed and written anew without what is superseded. Partitions
+on disk that belong to no topic here are set aside.
 """
 
+import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from streamer.broker.config import BrokerConfig
 from streamer.broker.trouble import way_out
+from streamer.log.clock import Clock
 from streamer.log.config import TOPIC_OPTIONS, LogConfig, log_config
 from streamer.log.directory import LogDirectory
 from streamer.log.journal import Journal
@@ -34,11 +38,18 @@ from streamer.settings import Setting, setting
 log = logging.getLogger(__name__)
 
 PRODUCER_ID_BLOCK = 1000
+# How often a start that takes long says how far it has come.
+PROGRESS_SECONDS = 2.0
 INTERNAL = frozenset({"__consumer_offsets", "__transaction_state"})
 
 LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
-InThread = Callable[[Callable[[], None]], Awaitable[None]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+InThread: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
+# From what is set on a topic or a broker to what shall be.
+Change: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
 @dataclass(slots=True)
@@ -70,11 +81,58 @@ def invalid_name(name: str) -> str | None:
 
 
 class TopicExists(Exception):
-    """There is a topic of that name, or it is being created, extended or deleted."""
+    """Somebody has created a topic of that name."""
+
+
+class TopicGone(Exception):
+    """Somebody has deleted the topic meanwhile."""
+
+
+class TopicHasGrown(Exception):
+    """Somebody has given the topic as many partitions meanwhile."""
 
 
 class NotWritten(Exception):
     """The disk did not take a change, so nothing has changed."""
+
+
+def _in_turn(
+    change: Callable[Concatenate["Catalog", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Catalog", P], Coroutine[Any, Any, T]]:
+    """Let `change` wait until no other one is under way.
+
+    So what a change was judged by still holds when it is on disk, and what the journal
+    says last is what is so.
+    """
+
+    @wraps(change)
+    async def in_turn(catalog: "Catalog", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with catalog._turn:
+            return await change(catalog, *args, **kwargs)
+
+    return in_turn
+
+
+class _Opening:
+    """A start that takes long says how far it has come."""
+
+    def __init__(self, clock: Clock, total: int) -> None:
+        self._clock = clock
+        self._told = clock.monotonic()
+        self._total = total
+        self._count = self._size = 0
+
+    def opened(self, partition: Partition) -> None:
+        self._count += 1
+        self._size += partition.size
+        if self._clock.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = self._clock.monotonic()
+            log.info(
+                "Opened %s of %s partitions, %.1f GiB; what was not closed is checked.",
+                f"{self._count:,}",
+                f"{self._total:,}",
+                self._size / 2**30,
+            )
 
 
 class Catalog:
@@ -93,7 +151,7 @@ class Catalog:
         self._in_thread = in_thread
         self._on_failed = on_failed
         self._ids: dict[UUID, Topic] = {}
-        self._changing: set[str] = set()
+        self._turn = asyncio.Lock()
         self._altered: dict[str, dict[str, str]] = {}
         self._next_producer_id = 0
         self._producer_id_limit = 0
@@ -128,6 +186,9 @@ class Catalog:
                 *described.values(),
             ]
         )
+        opening = _Opening(
+            self._directory.clock, sum(entry["partitions"] for entry in described.values())
+        )
         for entry in described.values():
             overrides = entry["configs"]
             topic = Topic(
@@ -135,6 +196,7 @@ class Catalog:
             )
             for index in range(entry["partitions"]):
                 topic.partitions.append(self._open(topic, index))
+                opening.opened(topic.partitions[-1])
             self._show(topic)
         for path in self._directory.set_strangers_aside():
             log.warning("A partition that no topic claims was set aside: %s", path)
@@ -156,7 +218,7 @@ class Catalog:
             topic.name, index, topic.id, topic.config
         )
         if partition.recovered is not None:
-            log.warning("%s lost in the crash: %s", partition.path, partition.recovered)
+            log.warning("%s: %s", partition.path, partition.recovered)
         if partition.offline is not None:
             log.error(
                 "%s; the others are served.\n"
@@ -180,29 +242,22 @@ class Catalog:
         topic = self.topics.get(name)
         return None if topic is None else topic.partition(index)
 
+    @_in_turn
     async def create(self, name: str, count: int, overrides: Mapping[str, str]) -> Topic:
         if name in self.topics:
             raise TopicExists(name)
-        with self._nobody_else_changes(name):
-            topic = Topic(name, uuid.uuid4(), dict(overrides), self._log_config(overrides))
-            await self._make_partitions(topic, count)
-            self._show(topic)
+        topic = Topic(name, uuid.uuid4(), dict(overrides), self._log_config(overrides))
+        await self._make_partitions(topic, count)
+        self._show(topic)
         log.info("Topic %s created with %d partitions.", name, count)
         return topic
 
+    @_in_turn
     async def add_partitions(self, topic: Topic, count: int) -> None:
-        with self._nobody_else_changes(topic.name):
-            await self._make_partitions(topic, count)
-
-    @contextmanager
-    def _nobody_else_changes(self, name: str) -> Iterator[None]:
-        if name in self._changing:
-            raise TopicExists(name)
-        self._changing.add(name)
-        try:
-            yield
-        finally:
-            self._changing.discard(name)
+        self._must_be_there(topic)
+        if count <= len(topic.partitions):
+            raise TopicHasGrown(topic.name)
+        await self._make_partitions(topic, count)
 
     async def _make_partitions(self, topic: Topic, count: int) -> None:
         """Make those that are missing and write them down; all of them, or none."""
@@ -216,36 +271,36 @@ class Catalog:
                 )
                 if (why := made[-1].offline) is not None:
                     raise NotWritten(why)
-            await self._write(_described(topic, count))
+            await self._write(_described(topic, count, topic.overrides))
         except NotWritten:
             for partition in made:
                 self._directory.delete_partition(partition)
             raise
         topic.partitions += made
 
-    async def alter_topic(self, topic: Topic, overrides: Mapping[str, str]) -> None:
-        before, topic.overrides = topic.overrides, dict(overrides)
-        try:
-            await self._write(_described(topic, len(topic.partitions)))
-        except NotWritten:
-            topic.overrides = before
-            raise
+    @_in_turn
+    async def alter_topic(self, topic: Topic, change: Change) -> None:
+        self._must_be_there(topic)
+        overrides = dict(change(topic.overrides))
+        await self._write(_described(topic, len(topic.partitions), overrides))
+        topic.overrides = overrides
         self._configure(topic)
 
+    @_in_turn
     async def delete(self, topic: Topic) -> list[Partition]:
         """Forget `topic`; its partitions are handed back, for those who wait for them."""
-        with self._nobody_else_changes(topic.name):
-            del self.topics[topic.name]
-            del self._ids[topic.id]
-            try:
-                await self._write({"delete": str(topic.id)})
-            except NotWritten:
-                self._show(topic)
-                raise
-            for partition in topic.partitions:
-                self._directory.delete_partition(partition)
+        self._must_be_there(topic)
+        await self._write({"delete": str(topic.id)})
+        del self.topics[topic.name]
+        del self._ids[topic.id]
+        for partition in topic.partitions:
+            self._directory.delete_partition(partition)
         log.info("Topic %s deleted.", topic.name)
         return topic.partitions
+
+    def _must_be_there(self, topic: Topic) -> None:
+        if topic.id not in self._ids:
+            raise TopicGone(topic.name)
 
     # Settings.
 
@@ -266,8 +321,9 @@ class Catalog:
         """What was altered for one broker (its number) or for all of them ("")."""
         return dict(self._altered.get(scope, {}))
 
-    async def alter_broker(self, scope: str, texts: Mapping[str, str]) -> None:
-        altered = {**self._altered, scope: dict(texts)}
+    @_in_turn
+    async def alter_broker(self, scope: str, change: Change) -> None:
+        altered = {**self._altered, scope: dict(change(self.altered_in(scope)))}
         await self._write({"broker": altered})
         self._altered = altered
         self._apply_altered()
@@ -292,13 +348,16 @@ class Catalog:
 
     async def next_producer_id(self) -> int:
         while self._next_producer_id == self._producer_id_limit:
-            start = self._producer_id_limit
-            await self._write({"producer_ids": start + PRODUCER_ID_BLOCK})
-            # Another request may have waited for a block of its own: the first one counts.
-            if self._producer_id_limit == start:
-                self._producer_id_limit = start + PRODUCER_ID_BLOCK
+            await self._take_block()
         self._next_producer_id += 1
         return self._next_producer_id - 1
+
+    @_in_turn
+    async def _take_block(self) -> None:
+        if self._next_producer_id == self._producer_id_limit:
+            limit = self._producer_id_limit + PRODUCER_ID_BLOCK
+            await self._write({"producer_ids": limit})
+            self._producer_id_limit = limit
 
     async def _write(self, entry: dict[str, Any]) -> None:
         try:
@@ -313,10 +372,10 @@ class Catalog:
             raise NotWritten(why) from error
 
 
-def _described(topic: Topic, count: int) -> dict[str, Any]:
+def _described(topic: Topic, count: int, overrides: Mapping[str, str]) -> dict[str, Any]:
     return {
         "topic": topic.name,
         "id": str(topic.id),
         "partitions": count,
-        "configs": topic.overrides,
+        "configs": overrides,
     }

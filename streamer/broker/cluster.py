@@ -52,7 +52,7 @@ def handle_describe_cluster(request: Message, call: Call) -> Message:
             error_message="This is a broker; it has no controller listener.",
             endpoint_type=request.endpoint_type,
         )
-    address = broker.advertised(session.listener)
+    address = broker.advertised(session)
     response = DescribeClusterResponse(
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
@@ -69,7 +69,7 @@ def handle_describe_cluster(request: Message, call: Call) -> Message:
 
 def handle_find_coordinator(request: Message, call: Call) -> Message:
     broker = call.broker
-    address = broker.advertised(call.session.listener)
+    address = broker.advertised(call.session)
     place = {"node_id": broker.node_id, "host": address.host, "port": address.port}
     if request.key_type != GROUP:
         place = {"node_id": -1, "host": "", "port": -1}
@@ -113,17 +113,14 @@ def handle_describe_log_dirs(request: Message, call: Call) -> Message:
                 ],
             )
         )
-    space = broker.directory.space()
-    return DescribeLogDirsResponse(
-        log_dirs=[
-            DescribeLogDirsResponse.LogDir(
-                error_code=ErrorCode.KAFKA_STORAGE_ERROR
-                if broker.offline
-                else ErrorCode.NONE,
-                path=str(broker.directory.path),
-                topics=topics,
-                total_bytes=space.total,
-                usable_bytes=space.free,
-            )
-        ]
+    described = DescribeLogDirsResponse.LogDir(
+        path=str(broker.directory.path), topics=topics
     )
+    try:
+        space = broker.directory.space()
+        described.total_bytes, described.usable_bytes = space.total, space.free
+    except OSError:
+        described.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    if broker.offline:
+        described.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    return DescribeLogDirsResponse(log_dirs=[described])

@@ -9,12 +9,14 @@ Every setting is listed, with its default where nobody set it: tools read the li
 change it, and write it back whole.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from streamer.broker.api import Call, Message
-from streamer.broker.catalog import NotWritten, invalid_name
+from streamer.broker.catalog import NotWritten, Topic, TopicGone, invalid_name
 from streamer.broker.config import BROKER_OPTIONS
 from streamer.broker.security import CLUSTER, Operation, Resource, topic as topic_resource
 from streamer.errors import SettingsError
@@ -29,6 +31,9 @@ from streamer.wire.messages import (
 
 TOPIC, BROKER = 2, 4
 EVERY_BROKER = ""
+OF_TOPIC = {name: entry.option for name, entry in TOPIC_OPTIONS.items()}
+# From what is set on a resource to what shall be, not yet checked; which settings it has.
+Wish: TypeAlias = Callable[[Mapping[str, str], Mapping[str, Option]], Mapping[str, str]]
 
 
 class Source(IntEnum):
@@ -116,11 +121,11 @@ def _describe(resource: Message, request: Message, call: Call) -> Message:
     except ConfigRefused as refused:
         described.error_code, described.error_message = refused.code, refused.message
         return described
-    wanted = resource.configuration_keys
+    wanted = resource.configuration_keys  # null or empty: all
     described.configs = [
         _config(option, origins, request, read_only=read_only)
         for option, origins, read_only in named
-        if wanted is None or option.name in wanted
+        if not wanted or option.name in wanted
     ]
     return described
 
@@ -130,7 +135,7 @@ def _settings(resource: Message, call: Call) -> Iterator[tuple[Option, list[Orig
     name = resource.resource_name
     if resource.resource_type == TOPIC:
         _check_allowed(Operation.DESCRIBE_CONFIGS, topic_resource(name), call)
-        overrides = _overrides(name, call)
+        overrides = _topic(name, call).overrides
         for key, entry in TOPIC_OPTIONS.items():
             yield entry.option, origins_of_topic(key, overrides, call), False
     elif resource.resource_type == BROKER:
@@ -174,118 +179,122 @@ def _config(
 async def handle_alter_configs(request: Message, call: Call) -> Message:
     """What the request names replaces all that was set."""
     return AlterConfigsResponse(
-        resources=[
-            await _alter(
-                AlterConfigsResponse.Resource,
-                resource,
-                {config.name: config.value for config in resource.configs},
-                call,
-                only_check=request.validate_only,
-            )
-            for resource in request.resources
-        ]
+        resources=await _alter_each(AlterConfigsResponse.Resource, _replaced, request, call)
     )
 
 
 async def handle_incremental_alter_configs(request: Message, call: Call) -> Message:
     """What the request names changes; all else stays as it is."""
-    results = []
-    for resource in request.resources:
-        shape = IncrementalAlterConfigsResponse.Resource
-        try:
-            texts = _changed(resource, call)
-        except ConfigRefused as refused:
-            results.append(_refusal(shape, resource, refused))
-        else:
-            results.append(
-                await _alter(shape, resource, texts, call, only_check=request.validate_only)
-            )
-    return IncrementalAlterConfigsResponse(resources=results)
-
-
-async def _alter(
-    shape: Callable[..., Message],
-    resource: Message,
-    texts: Mapping[str, str | None],
-    call: Call,
-    *,
-    only_check: bool,
-) -> Message:
-    """Set exactly `texts` on a topic or a broker."""
-    name = resource.resource_name
-    catalog = call.broker.catalog
-    try:
-        if call.broker.offline:
-            raise ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
-        if resource.resource_type == TOPIC:
-            _check_allowed(Operation.ALTER_CONFIGS, topic_resource(name), call)
-            _overrides(name, call)
-            overrides = valid_overrides(texts)
-            if not only_check:
-                await catalog.alter_topic(catalog.topics[name], overrides)
-        elif resource.resource_type == BROKER:
-            _check_allowed(Operation.ALTER_CONFIGS, CLUSTER, call)
-            scope = _broker_scope(name, call)
-            altered = _valid_for_broker(texts)
-            if not only_check:
-                await catalog.alter_broker(scope, altered)
-        else:
-            raise _unknown_type(resource)
-    except ConfigRefused as refused:
-        return _refusal(shape, resource, refused)
-    except SettingsError as error:
-        return _refusal(
-            shape, resource, ConfigRefused(ErrorCode.INVALID_CONFIG, str(error))
+    return IncrementalAlterConfigsResponse(
+        resources=await _alter_each(
+            IncrementalAlterConfigsResponse.Resource, _changed, request, call
         )
-    except NotWritten as error:
-        return _refusal(
-            shape, resource, ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
-        )
-    return shape(resource_type=resource.resource_type, resource_name=name)
-
-
-def _refusal(
-    shape: Callable[..., Message], resource: Message, why: ConfigRefused
-) -> Message:
-    return shape(
-        error_code=why.code,
-        error_message=why.message,
-        resource_type=resource.resource_type,
-        resource_name=resource.resource_name,
     )
 
 
-def _changed(resource: Message, call: Call) -> dict[str, str | None]:
-    """What is set on a resource after single changes to it."""
-    if resource.resource_type == TOPIC:
-        now: dict[str, str | None] = dict(_overrides(resource.resource_name, call))
-        options: Mapping[str, Option] = {
-            name: entry.option for name, entry in TOPIC_OPTIONS.items()
-        }
-    elif resource.resource_type == BROKER:
-        now = dict(
-            call.broker.catalog.altered_in(_broker_scope(resource.resource_name, call))
+async def _alter_each(
+    shape: Callable[..., Message],
+    how: Callable[[Message, Mapping[str, str], Mapping[str, Option]], dict[str, str]],
+    request: Message,
+    call: Call,
+) -> list[Message]:
+    """What became of each resource of a request; one refusal does not stop the others."""
+    times = Counter((one.resource_type, one.resource_name) for one in request.resources)
+    results = []
+    for resource in request.resources:
+        result = shape(
+            resource_type=resource.resource_type, resource_name=resource.resource_name
         )
-        options = BROKER_OPTIONS
+        try:
+            if times[resource.resource_type, resource.resource_name] > 1:
+                raise ConfigRefused(
+                    ErrorCode.INVALID_REQUEST, "The request names this resource twice."
+                )
+            _check_names(resource)
+            await _alter(
+                resource, partial(how, resource), call, only_check=request.validate_only
+            )
+        except ConfigRefused as refused:
+            result.error_code, result.error_message = refused.code, refused.message
+        except SettingsError as error:
+            result.error_code = ErrorCode.INVALID_CONFIG
+            result.error_message = str(error)
+        except NotWritten as error:
+            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+            result.error_message = str(error)
+        results.append(result)
+    return results
+
+
+def _check_names(resource: Message) -> None:
+    """Each setting must be named once, and with a value unless it is to be deleted."""
+    for name, times in Counter(config.name for config in resource.configs).items():
+        if times > 1:
+            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{name} is changed twice.")
+    for config in resource.configs:
+        if config.value is None and getattr(config, "operation", None) != Change.DELETE:
+            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{config.name} has no value.")
+
+
+async def _alter(resource: Message, wish: Wish, call: Call, *, only_check: bool) -> None:
+    """Set on a topic or a broker what `wish` makes of what is set now."""
+    name = resource.resource_name
+    catalog = call.broker.catalog
+    if call.broker.offline:
+        raise ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+    if resource.resource_type == TOPIC:
+        _check_allowed(Operation.ALTER_CONFIGS, topic_resource(name), call)
+        topic = _topic(name, call)
+
+        def of_topic(now: Mapping[str, str]) -> dict[str, str]:
+            return valid_overrides(wish(now, OF_TOPIC))
+
+        if only_check:
+            of_topic(topic.overrides)
+            return
+        try:
+            await catalog.alter_topic(topic, of_topic)
+        except TopicGone:
+            raise _no_topic(name) from None
+    elif resource.resource_type == BROKER:
+        _check_allowed(Operation.ALTER_CONFIGS, CLUSTER, call)
+        scope = _broker_scope(name, call)
+
+        def of_broker(now: Mapping[str, str]) -> dict[str, str]:
+            return _valid_for_broker(wish(now, BROKER_OPTIONS))
+
+        if only_check:
+            of_broker(catalog.altered_in(scope))
+            return
+        await catalog.alter_broker(scope, of_broker)
     else:
         raise _unknown_type(resource)
-    seen = set()
+
+
+def _replaced(
+    resource: Message, now: Mapping[str, str], options: Mapping[str, Option]
+) -> dict[str, str]:
+    return {config.name: config.value for config in resource.configs}
+
+
+def _changed(
+    resource: Message, now: Mapping[str, str], options: Mapping[str, Option]
+) -> dict[str, str]:
+    """What is set on a resource after single changes to it."""
+    texts = dict(now)
     for config in resource.configs:
         name = config.name
-        if name in seen:
-            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{name} is changed twice.")
-        seen.add(name)
         if config.operation == Change.SET:
-            now[name] = config.value
+            texts[name] = config.value
         elif config.operation == Change.DELETE:
-            now.pop(name, None)
+            texts.pop(name, None)
         elif config.operation in (Change.APPEND, Change.SUBTRACT):
-            now[name] = _list_changed(config, now.get(name), options.get(name))
+            texts[name] = _list_changed(config, now.get(name), options.get(name))
         else:
             raise ConfigRefused(
                 ErrorCode.INVALID_REQUEST, f"There is no operation {config.operation}."
             )
-    return now
+    return texts
 
 
 def _list_changed(config: Message, now: str | None, option: Option | None) -> str:
@@ -294,13 +303,17 @@ def _list_changed(config: Message, now: str | None, option: Option | None) -> st
             ErrorCode.INVALID_CONFIG,
             f"{config.name} is no list to append to or subtract from.",
         )
-    items = [item for item in (option.default if now is None else now).split(",") if item]
-    for item in (config.value or "").split(","):
+    items = _items(option.default if now is None else now)
+    for item in _items(config.value):
         if config.operation == Change.SUBTRACT:
             items = [kept for kept in items if kept != item]
         elif item not in items:
             items.append(item)
     return ",".join(items)
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 # Rules
@@ -317,8 +330,7 @@ def valid_overrides(texts: Mapping[str, str | None]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def _valid_for_broker(texts: Mapping[str, str | None]) -> dict[str, str]:
-    valid: dict[str, str] = {}
+def _valid_for_broker(texts: Mapping[str, str]) -> dict[str, str]:
     for name, text in texts.items():
         option = BROKER_OPTIONS.get(name)
         if option is None:
@@ -328,22 +340,23 @@ def _valid_for_broker(texts: Mapping[str, str | None]) -> dict[str, str]:
                 ErrorCode.INVALID_REQUEST,
                 f"{name} cannot change while the broker runs: set it and start it again.",
             )
-        if text is None:
-            raise SettingsError(f"{name} has no value.", remedy="Delete it to unset it.")
         setting(option, text, "altered")
-        valid[name] = text
-    return valid
+    return dict(texts)
 
 
-def _overrides(topic: str, call: Call) -> dict[str, str]:
-    if wrong := invalid_name(topic):
+def _topic(name: str, call: Call) -> Topic:
+    if wrong := invalid_name(name):
         raise ConfigRefused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
-    found = call.broker.catalog.topics.get(topic)
+    found = call.broker.catalog.topics.get(name)
     if found is None:
-        raise ConfigRefused(
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {topic!r}."
-        )
-    return found.overrides
+        raise _no_topic(name)
+    return found
+
+
+def _no_topic(name: str) -> ConfigRefused:
+    return ConfigRefused(
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {name!r}."
+    )
 
 
 def _broker_scope(name: str, call: Call) -> str:

@@ -39,6 +39,9 @@ Buffer = bytes | bytearray | memoryview
 
 # Requests that may wait here before nothing more is read from the client.
 WAITING_MAX = 32
+# Produces of one client that may wait for their flush at once.
+OVERLAPPING_MAX = 128
+PRODUCE_KEY = b"\0\0"
 # Frames larger than this ask for admission before they are received.
 LARGE_FRAME = 64 * 1024
 # Requests without records are small; decoded, one may take forty times its size.
@@ -82,21 +85,25 @@ class Connection(asyncio.BufferedProtocol):
         self._writing_paused = False
         self._reading_paused = False
         self._admitted = 0
+        self._asks_admission = False
         self._closing = False
         self._stopping = False
         self.last_heard = broker.clock.monotonic()
+        # How often it has sent the end of a request.
+        self.completed = 0
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        host, port = transport.get_extra_info("peername")[:2]
+        # A client that has gone again already has no name any more.
+        host, port = (transport.get_extra_info("peername") or ("somewhere", 0))[:2]
         self.session = Session(peer=f"{host}:{port}", listener=self._listener)
+        if own := transport.get_extra_info("sockname"):
+            self.session.reached = own[0]
         if not self._admission.enter(self):
-            log.warning(
-                "Connection from %s refused: there are max.connections=%d already.",
-                self.session.peer,
-                self._broker.config.number("max.connections"),
+            self._broker.connection_refused(
+                self.session.peer, self._admission.connections_max
             )
             self._transport.abort()
 
@@ -120,11 +127,16 @@ class Connection(asyncio.BufferedProtocol):
         except (FrameTooLarge, Malformed) as error:
             self.close(f"sent no frame that Kafka knows: {error}")
             return
+        if frames:
+            self.completed += 1
         if frames and not self._stopping:
             self._waiting.extend(frames)
-            self._release()
             self._advance()
-        if self._reader.pending > LARGE_FRAME and not self._admitted:
+        if (
+            self._reader.pending > LARGE_FRAME
+            and not self._admitted
+            and not self._asks_admission
+        ):
             self._ask_admission()
 
     def pause_writing(self) -> None:
@@ -132,6 +144,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self.last_heard = self._broker.clock.monotonic()
         self._advance()
 
     def eof_received(self) -> bool:
@@ -141,11 +154,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_idle(self) -> bool:
-        return not (self._pending or self._waiting)
+        """Whether it is for the client to do something: to ask, or to read the answers."""
+        return not self._pending
 
     @property
     def is_mid_frame(self) -> bool:
-        return self._reader.pending > 0
+        """Whether it is for the client to send the rest of a request."""
+        waits_for_us = self._reading_paused or self._asks_admission
+        return self._reader.pending > 0 and not waits_for_us
 
     def close(self, why: str) -> None:
         """Close for a fault of the client's, or for its silence."""
@@ -173,12 +189,19 @@ class Connection(asyncio.BufferedProtocol):
         if self._admission.take(self, size):
             self._admitted = size
         else:
+            self._asks_admission = True
             self._transport.pause_reading()
 
     def admitted(self, size: int) -> None:
         """There is room now for the large frame that this connection waited to receive."""
         self._admitted = size
-        if not self._reading_paused and not self._closing:
+        self._asks_admission = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, unless there is another reason not to."""
+        if not (self._reading_paused or self._asks_admission or self._closing):
+            self.last_heard = self._broker.clock.monotonic()
             self._transport.resume_reading()
 
     def _release(self) -> None:
@@ -193,20 +216,29 @@ class Connection(asyncio.BufferedProtocol):
         while self._waiting and not self._writing_paused and not self._closing:
             if self._pending and not self._may_overlap(self._waiting[0]):
                 break
-            self._start(self._waiting.popleft())
+            received = self._waiting.popleft()
+            self._start(received)
+            if len(received) > LARGE_FRAME:
+                self._release()
         if self._closing:
             return
-        full = len(self._waiting) >= WAITING_MAX
+        # One large request that waits is enough.
+        full = len(self._waiting) >= WAITING_MAX or (
+            bool(self._waiting) and len(self._waiting[-1]) > LARGE_FRAME
+        )
         if full and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
         elif not full and self._reading_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            self._read_on()
 
     def _may_overlap(self, received: Buffer) -> bool:
-        return bytes(received[:2]) == b"\0\0" and all(
-            one.is_produce for one in self._pending
+        """Whether a request may be started before all others are answered."""
+        return (
+            bytes(received[:2]) == PRODUCE_KEY
+            and self._pending[-1].is_produce
+            and len(self._pending) < OVERLAPPING_MAX
         )
 
     def _start(self, received: Buffer) -> None:
@@ -235,27 +267,27 @@ class Connection(asyncio.BufferedProtocol):
             return cluster.unsupported_api_versions(api)
         if len(received) > PLAIN_REQUEST_MAX and not pending.is_produce:
             raise CloseConnection(f"sent {len(received)} bytes of {api.key.title}")
-        request = messages.read_request(api.key, version, received, header.body)
+        try:
+            request = messages.read_request(api.key, version, received, header.body)
+        except (Malformed, UnsupportedVersion) as error:
+            raise CloseConnection(f"sent a request that cannot be read: {error}") from error
         return api.handler(request, Call(version, self.session, self._broker))
 
     def _take(self, pending: Pending, give: Callable[[], Answer]) -> None:
         """Get an answer and pass it on, or wait for it; see to whatever goes wrong."""
         try:
             answer = give()
-        except (Malformed, UnsupportedVersion) as error:
-            self.close(f"sent a request that cannot be read: {error}")
-        except CloseConnection as error:
-            self.close(str(error))
-        except Exception:
-            log.exception("A request from %s failed; closing it.", self.session.peer)
-            self.abort()
-        else:
             if isinstance(answer, Waiting):
                 self._wait(pending, answer)
             elif isinstance(answer, Awaitable):
                 self._follow(pending, answer)
             else:
                 self._answered(pending, answer)
+        except CloseConnection as error:
+            self.close(str(error))
+        except Exception:
+            log.exception("A request from %s failed; closing it.", self.session.peer)
+            self.abort()
 
     def _wait(self, pending: Pending, waiting: Waiting) -> None:
         """Have `waiting` look whenever one of its partitions moves, until it answers."""
@@ -263,8 +295,8 @@ class Connection(asyncio.BufferedProtocol):
             return  # It has looked, and waits on.
 
         def wake(in_time: bool) -> None:
-            if self._closing:
-                return
+            if self._closing or pending.watch is None:
+                return  # Nobody waits any more.
             answer = waiting.look if in_time else waiting.late
             self._take(pending, answer)
             if pending.done:

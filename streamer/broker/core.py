@@ -20,6 +20,7 @@ from streamer.broker.api import Table
 from streamer.broker.catalog import Catalog
 from streamer.broker.config import BrokerConfig, Listener
 from streamer.broker.flusher import Flusher
+from streamer.broker.security import Session
 from streamer.broker.trouble import way_out
 from streamer.broker.waiting import Watchers
 from streamer.log.clock import Clock
@@ -36,6 +37,8 @@ T = TypeVar("T")
 QUIET_SECONDS = 10.0
 # Threads that read old data, beside those that flush.
 READERS = 4
+# Listeners for all addresses of the machine.
+ANY_ADDRESS = ("0.0.0.0", "::")
 # A warning comes when less of the disk is free than this share of it, or than 10 GiB.
 FREE_SHARE = 0.05
 FREE_BYTES = 10 << 30
@@ -49,6 +52,8 @@ class Broker:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        # One thread: what was noted later must not be overtaken by what was noted before.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._told: dict[str, float] = {}
         self._low_on_space = False
         self.config = config
@@ -66,7 +71,7 @@ class Broker:
             directory,
             directory.journal("catalog"),
             config,
-            in_thread=self.in_thread,
+            in_thread=self._write_down,
             on_failed=self.go_offline,
         )
         self.node_id = config.number("node.id")
@@ -75,9 +80,13 @@ class Broker:
         # Why nothing is written any more, if so.
         self.offline: str | None = None
 
-    def advertised(self, listener: int) -> Listener:
-        """Where clients of that listener are told to connect."""
-        return (self.config.advertised or self.addresses)[listener]
+    def advertised(self, session: Session) -> Listener:
+        """Where a client is told to connect. Nobody can connect to "any address": who came
+        in through such a listener is told the address that it found us at."""
+        listener = (self.config.advertised or self.addresses)[session.listener]
+        if listener.host in ANY_ADDRESS:
+            return Listener(session.reached, listener.port)
+        return listener
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Do what has to wait for the disk, while the loop goes on."""
@@ -87,6 +96,7 @@ class Broker:
         """Flush what is left, and leave the folder so that the next start trusts it."""
         self.flusher.close()
         self._readers.shutdown()
+        self._writer.shutdown()
         problem = self.directory.close(clean=self.offline is None)
         if problem is not None:
             log.warning(
@@ -143,6 +153,14 @@ class Broker:
             "readers can go on behind it, other partitions are not touched.",
         )
 
+    def connection_refused(self, peer: str, most: int) -> None:
+        self._tell(
+            "connections",
+            logging.WARNING,
+            f"Connection from {peer} refused: {most} are open, which is the most.\n"
+            "  -> Raise max.connections, and with it the limit of open files (ulimit -n).",
+        )
+
     def watch_space(self) -> None:
         """Warn before the disk is full, and say when there is room again."""
         space = self.directory.space()
@@ -174,22 +192,22 @@ class Broker:
         """Write down up to where everything is safe, so that a crash costs little."""
         if self.offline is None:
             try:
-                await self.in_thread(self.directory.checkpoint())
+                await self._write_down(self.directory.checkpoint())
             except OSError as error:
                 self._tell(
                     "checkpoint",
                     logging.WARNING,
-                    f"No checkpoint in {self.directory.path}: {error}. The old one holds, so "
-                    f"a crash would cost more time; it is tried again.\n"
+                    f"No checkpoint in {self.directory.path}: {error}. The old one holds, "
+                    "so a crash would cost more time; it is tried again.\n"
                     f"  -> {way_out(error)}",
                 )
-            for partition, error in self.directory.finish_checkpoints():
-                self._flush_failed(partition, error)
+            for partition, failure in self.directory.finish_checkpoints():
+                self._flush_failed(partition, failure)
 
     async def save_log_starts(self) -> OSError | None:
         """Have deletions of records survive a crash; what went wrong, if anything."""
         try:
-            await self.in_thread(self.directory.log_starts())
+            await self._write_down(self.directory.log_starts())
         except OSError as error:
             self._tell(
                 "log starts",
@@ -200,10 +218,15 @@ class Broker:
             return error
         return None
 
+    async def _write_down(self, job: Callable[[], None]) -> None:
+        await self._loop.run_in_executor(self._writer, job)
+
     async def apply_retention(self) -> None:
         """Drop what topics need not keep any longer."""
         for partition, deleted in self.directory.apply_retention():
-            log.info("%s: segment %d is gone: %s", partition.path, *deleted[::2])
+            for base_offset, _, reason in deleted:
+                log.info("%s: segment %d is gone: %s", partition.path, base_offset, reason)
+            await asyncio.sleep(0)  # There may be many partitions.
 
     async def expire_producers(self) -> None:
         age = self.config.number("producer.id.expiration.ms")

@@ -65,6 +65,7 @@ class Fetch(Waiting):
         "_budget",
         "_call",
         "_committed_only",
+        "_min_bytes",
         "_request",
         "_size",
         "_visible_before",
@@ -77,6 +78,7 @@ class Fetch(Waiting):
         self._request = request
         self._call = call
         self._budget = min(request.max_bytes, call.broker.config.number("fetch.max.bytes"))
+        self._min_bytes = min(request.min_bytes, self._budget)
         self._committed_only = request.isolation_level == READ_COMMITTED
         self._size = 0
         self._visible_before = 0
@@ -94,7 +96,7 @@ class Fetch(Waiting):
 
     def look(self) -> Answer:
         """Read again once the partitions have grown by what is missing."""
-        missing = self._request.min_bytes - self._size
+        missing = self._min_bytes - self._size
         if self._is_deleted() or self._visible() - self._visible_before >= missing:
             return self.read()
         return self
@@ -122,12 +124,26 @@ class Fetch(Waiting):
     def _answer(self) -> Answer:
         """The answer if it is enough, else wait on."""
         enough = (
-            self._size >= self._request.min_bytes
+            self._size >= self._min_bytes
+            or sum(map(self._counts, self._wanted)) >= self._min_bytes
             or self._request.max_wait_ms <= 0
             or not self._wanted
             or any(one.error for one in self._wanted)
         )
         return self._response() if enough else self
+
+    def _counts(self, wanted: Wanted) -> int:
+        """What a partition adds to the bytes asked for. Only whole batches are given, so
+        one that has more counts as full, though it is not to the last byte."""
+        partition, found = wanted.partition, wanted.found
+        if partition is None or found is None:
+            return 0
+        if found.next_offset < self._up_to(partition):
+            return max(len(found.data), int(wanted.ask.max_bytes))
+        return len(found.data)
+
+    def _up_to(self, partition: Partition) -> int:
+        return partition.last_stable if self._committed_only else partition.high_watermark
 
     # Reading.
 
@@ -158,7 +174,7 @@ class Fetch(Waiting):
         wanted.found = None
         if partition is None or wanted.error:
             return None
-        up_to = partition.last_stable if self._committed_only else partition.high_watermark
+        up_to = self._up_to(partition)
         if up_to <= ask.fetch_offset <= partition.end:
             return None
         room = min(ask.max_bytes, self._budget - self._size)
@@ -170,7 +186,9 @@ class Fetch(Waiting):
             )
         except OffsetOutOfRange:
             wanted.error = ErrorCode.OFFSET_OUT_OF_RANGE
-            return None
+        except (CorruptLog, OSError) as error:
+            self._keep(wanted, error)
+        return None
 
     def _keep(self, wanted: Wanted, found: Found) -> bool:
         """Take what was found into the answer; False if that needs waiting."""

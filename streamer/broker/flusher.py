@@ -124,8 +124,8 @@ class Flusher:
             if error is None:
                 partition.flushed(job)
                 self._on_flushed(partition)
-                # What came while it was synced.
-                if (more := partition.begin_flush()) is not None:
+                # What came while it was synced; once closed, the partition sees to it.
+                if not self._closed and (more := partition.begin_flush()) is not None:
                     self._hand_over(partition, more)
             else:
                 partition.flush_failed(job, error)

@@ -11,6 +11,9 @@ from streamer.broker.security import CLUSTER, Operation, topic as topic_resource
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import MetadataResponse
 
+# Versions 10 and 11 have the field for it, but do not look a topic up by its id yet.
+BY_ID_SINCE = 12
+
 
 def handle_metadata(request: Message, call: Call) -> Answer:
     """Describe the topics asked for; some may have to be created first."""
@@ -21,12 +24,17 @@ def handle_metadata(request: Message, call: Call) -> Answer:
         )
     if any(_to_be_created(one, request, call) for one in asked):
         return _create_and_respond(request, call)
-    return _respond(request, call, [_look_up(one, request, call) for one in asked])
+    return _respond(request, call, [_look_up(one, request, call) for one in _once(asked)])
+
+
+def _once(asked: list[Message]) -> list[Message]:
+    """Each topic once: a small request must not ask for a large answer."""
+    return list({(one.name, one.topic_id): one for one in asked}.values())
 
 
 async def _create_and_respond(request: Message, call: Call) -> Message:
     described = []
-    for one in request.topics:
+    for one in _once(request.topics):
         if _to_be_created(one, request, call):
             try:
                 await topics.create_by_default(one.name, call)
@@ -58,6 +66,8 @@ def _all(call: Call) -> list[Topic]:
 
 def _look_up(asked: Message, request: Message, call: Call) -> Message:
     catalog = call.broker.catalog
+    if asked.name is None and call.version < BY_ID_SINCE:
+        return _missing(asked, ErrorCode.INVALID_REQUEST, call)
     if asked.name is None:
         topic = catalog.by_id(asked.topic_id)
         missing = ErrorCode.UNKNOWN_TOPIC_ID
@@ -77,7 +87,7 @@ def _missing(asked: Message, code: ErrorCode, call: Call) -> Message:
     return MetadataResponse.Topic(
         # Only later versions can say that a topic has no name here.
         error_code=code,
-        name=asked.name if asked.name is not None or call.version >= 12 else "",
+        name="" if asked.name is None and call.version < BY_ID_SINCE else asked.name,
         topic_id=asked.topic_id,
     )
 
@@ -108,7 +118,7 @@ def _found(topic: Topic, request: Message, call: Call) -> Message:
 
 def _respond(request: Message, call: Call, described: list[Message]) -> Message:
     broker = call.broker
-    address = broker.advertised(call.session.listener)
+    address = broker.advertised(call.session)
     response = MetadataResponse(
         brokers=[
             MetadataResponse.Broker(

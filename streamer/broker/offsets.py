@@ -5,11 +5,18 @@ Special timestamps of ListOffsets:
     -1  the end: the high watermark, or the last stable offset for committed records only
     -2  the start            -4  the start on this disk, which is the same
     -3  the newest record
+
+A record by its time is searched on the loop as far as the log lies in memory, else in a
+thread.
 """
 
+from typing import TYPE_CHECKING
+
 from streamer.broker.api import Answer, Call, Message
+from streamer.broker.catalog import INTERNAL
 from streamer.broker.security import Operation, topic as topic_resource
-from streamer.log.errors import CorruptLog, OffsetOutOfRange
+from streamer.log.errors import CorruptLog, NotInMemory, OffsetOutOfRange
+from streamer.log.lookup import TimestampFound, TimestampPlan
 from streamer.log.partition import Partition
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
@@ -18,7 +25,13 @@ from streamer.wire.messages import (
     OffsetForLeaderEpochResponse,
 )
 
+if TYPE_CHECKING:
+    from streamer.broker.core import Broker
+
 END, START, NEWEST, LOCAL_START = -1, -2, -3, -4
+# Each timestamp with a meaning of its own came with a version; others have none yet.
+SINCE = {END: 1, START: 1, NEWEST: 7, LOCAL_START: 8}
+NEVER = 1 << 15
 READ_COMMITTED = 1
 HIGH_WATERMARK = -1
 
@@ -32,6 +45,9 @@ def find(
     partition = call.broker.catalog.partition(topic, index)
     if partition is None:
         return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    if partition.unreadable:
+        # What it says of its start and end is not true.
+        return None, ErrorCode.KAFKA_STORAGE_ERROR
     return partition, ErrorCode.NONE
 
 
@@ -47,53 +63,108 @@ def epoch_error(partition: Partition, epoch: int) -> ErrorCode:
 # ListOffsets
 
 
-def handle_list_offsets(request: Message, call: Call) -> Message:
+def handle_list_offsets(request: Message, call: Call) -> Answer:
     committed_only = request.isolation_level == READ_COMMITTED
-    return ListOffsetsResponse(
+    cold: list[Search] = []
+    response = ListOffsetsResponse(
         topics=[
             ListOffsetsResponse.Topic(
                 name=topic.name,
                 partitions=[
-                    _list_one(topic.name, ask, call, committed_only=committed_only)
+                    _list_one(topic.name, ask, call, cold, committed_only=committed_only)
                     for ask in topic.partitions
                 ],
             )
             for topic in request.topics
         ]
     )
+    return _answer_when_found(response, cold) if cold else response
 
 
-def _list_one(topic: str, ask: Message, call: Call, *, committed_only: bool) -> Message:
+async def _answer_when_found(response: Message, cold: list["Search"]) -> Message:
+    for search in cold:
+        await search.in_thread()
+    return response
+
+
+def _list_one(
+    topic: str, ask: Message, call: Call, cold: list["Search"], *, committed_only: bool
+) -> Message:
     answer = ListOffsetsResponse.Partition(index=ask.index)
     partition, code = find(topic, ask.index, Operation.DESCRIBE, call)
     if partition is not None:
         code = epoch_error(partition, ask.current_leader_epoch)
+    if ask.timestamp < 0 and call.version < SINCE.get(ask.timestamp, NEVER):
+        code = ErrorCode.UNSUPPORTED_VERSION
     if partition is None or code:
         answer.error_code = code
         return answer
     up_to = partition.last_stable if committed_only else partition.high_watermark
-    try:
-        found = _position(partition, ask.timestamp, up_to)
-    except (CorruptLog, OSError) as error:
-        call.broker.read_failed(partition, error)
-        answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-        return answer
-    if found is not None:
-        answer.offset, answer.timestamp, answer.leader_epoch = found
+    if ask.timestamp == END:
+        answer.offset, answer.leader_epoch = up_to, partition.leader_epoch
+    elif ask.timestamp in (START, LOCAL_START):
+        answer.offset = partition.log_start
+        answer.leader_epoch = partition.epoch_at(partition.log_start)
+    else:
+        search = Search(partition, ask.timestamp, up_to, answer, call.broker)
+        if not search.in_memory():
+            cold.append(search)
     return answer
 
 
-def _position(
-    partition: Partition, timestamp: int, up_to: int
-) -> tuple[int, int, int] | None:
-    """Offset, timestamp and leader epoch of what was asked for, if there is any."""
-    if timestamp == END:
-        return up_to, -1, partition.leader_epoch
-    if timestamp in (START, LOCAL_START):
-        return partition.log_start, -1, partition.epoch_at(partition.log_start)
-    if timestamp == NEWEST:
-        return partition.max_timestamp(up_to)
-    return partition.offset_for_timestamp(timestamp, up_to)
+class Search:
+    """For a record by its time, and the answer that it goes into."""
+
+    __slots__ = ("_answer", "_broker", "_partition", "_plan", "_steps")
+
+    def __init__(
+        self,
+        partition: Partition,
+        timestamp: int,
+        up_to: int,
+        answer: Message,
+        broker: "Broker",
+    ) -> None:
+        self._partition = partition
+        self._answer = answer
+        self._broker = broker
+        self._plan: TimestampPlan | None = None
+        self._steps = (
+            partition.search_newest(up_to)
+            if timestamp == NEWEST
+            else partition.search_timestamp(timestamp, up_to)
+        )
+
+    def in_memory(self) -> bool:
+        """Search what lies in memory; False if the rest needs the disk."""
+        try:
+            for plan in self._steps:
+                self._plan = plan
+                self._keep(plan.run(wait=False))
+        except NotInMemory:
+            return False
+        except (CorruptLog, OSError) as error:
+            self._failed(error)
+        return True
+
+    async def in_thread(self) -> None:
+        """Go on from there, where waiting holds up nobody."""
+        try:
+            while self._plan is not None:
+                self._keep(await self._broker.in_thread(self._plan.run))
+                self._plan = next(self._steps, None)
+        except (CorruptLog, OSError) as error:
+            self._failed(error)
+
+    def _keep(self, found: TimestampFound | None) -> None:
+        if found is not None:
+            answer = self._answer
+            answer.offset, answer.timestamp, answer.leader_epoch = found
+
+    def _failed(self, error: CorruptLog | OSError) -> None:
+        self._broker.read_failed(self._partition, error)
+        self._answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        self._answer.offset = self._answer.timestamp = -1
 
 
 # OffsetForLeaderEpoch
@@ -141,11 +212,15 @@ def handle_delete_records(request: Message, call: Call) -> Answer:
 
 
 async def _answer_when_written(response: Message, call: Call) -> Message:
-    if await call.broker.save_log_starts():
-        for topic in response.topics:
-            for answer in topic.partitions:
-                answer.error_code = answer.error_code or ErrorCode.KAFKA_STORAGE_ERROR
-                answer.low_watermark = -1
+    deleted = [
+        answer
+        for topic in response.topics
+        for answer in topic.partitions
+        if not answer.error_code
+    ]
+    if deleted and await call.broker.save_log_starts():
+        for answer in deleted:
+            answer.error_code, answer.low_watermark = ErrorCode.KAFKA_STORAGE_ERROR, -1
     return response
 
 
@@ -156,6 +231,12 @@ def _delete_one(topic: str, ask: Message, call: Call) -> Message:
         return answer
     if call.broker.offline:
         answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        return answer
+    if topic in INTERNAL:
+        answer.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
+        return answer
+    if not partition.config.delete:
+        answer.error_code = ErrorCode.POLICY_VIOLATION
         return answer
     offset = partition.high_watermark if ask.offset == HIGH_WATERMARK else ask.offset
     try:

@@ -13,6 +13,7 @@ Before this: `connection.py`. After: `log/partition.py` appends, `flusher.py` fl
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamer.broker.api import Answer, Call, CloseConnection, Message
+from streamer.broker.catalog import INTERNAL
 from streamer.broker.security import Operation, topic as topic_resource
 from streamer.broker.waiting import Waiting
 from streamer.log.errors import Refused
@@ -78,6 +79,12 @@ def _append(
         return _refusal(
             data.index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "There is no such partition."
         )
+    if topic in INTERNAL:
+        return _refusal(
+            data.index,
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"{topic} is written by the broker only.",
+        )
     if broker.offline:
         return _refusal(data.index, ErrorCode.KAFKA_STORAGE_ERROR, broker.offline)
     try:
@@ -142,6 +149,9 @@ class Unflushed(Waiting):
 
     def _still_waits(self, partition: Partition, last_offset: int, answer: Message) -> bool:
         if partition.high_watermark > last_offset:
+            return False
+        if self._broker.catalog.partition(partition.topic, partition.index) != partition:
+            _fail(answer, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "It was deleted.")
             return False
         if partition.offline or self._broker.offline:
             why = partition.offline or self._broker.offline or ""

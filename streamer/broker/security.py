@@ -93,6 +93,8 @@ class Session:
 
     peer: str
     listener: int
+    reached: str = "127.0.0.1"
+    """Our own address, as this client reached it."""
     authorizer: Authorizer = field(default_factory=EverythingAllowed)
     principal: Principal = ANONYMOUS
     software: str = ""

@@ -21,6 +21,7 @@ from streamer.broker.api import table
 from streamer.broker.config import BrokerConfig, Listener
 from streamer.broker.connection import Connection
 from streamer.broker.core import Broker
+from streamer.broker.open_files import allow_many, connections_max
 from streamer.broker.trouble import way_out
 from streamer.errors import BrokerError
 from streamer.log.clock import Clock
@@ -45,7 +46,7 @@ class Server:
         self._servers: list[asyncio.Server] = []
         self._chores: list[asyncio.Task[None]] = []
         self._admission = Admission(
-            connections_max=config.number("max.connections"),
+            connections_max=connections_max(config.number("max.connections")),
             bytes_max=config.number("queued.max.request.bytes"),
             idle_seconds=config.number("connections.max.idle.ms") / 1000,
         )
@@ -64,12 +65,12 @@ class Server:
             raise BrokerError(
                 f"{self._path} cannot be used: {error}.", remedy=way_out(error)
             ) from error
-        kept = self._kept_ports()
-        for index, listener in enumerate(self._config.listeners):
-            server = await self._listen(index, listener, kept)
-            self._servers.append(server)
-            port = server.sockets[0].getsockname()[1]
-            self.broker.addresses.append(Listener(listener.host, port))
+        try:
+            await self._listen_everywhere()
+        except BaseException:
+            # The log is in order; the next start need not check it.
+            self.broker.close()
+            raise
         self._keep_ports()
         self.broker.watch_space()
         self._chores = [
@@ -110,6 +111,14 @@ class Server:
         self.broker.close()
 
     # Listening.
+
+    async def _listen_everywhere(self) -> None:
+        kept = self._kept_ports()
+        for index, listener in enumerate(self._config.listeners):
+            server = await self._listen(index, listener, kept)
+            self._servers.append(server)
+            port = server.sockets[0].getsockname()[1]
+            self.broker.addresses.append(Listener(listener.host, port))
 
     async def _listen(
         self, index: int, listener: Listener, kept: dict[int, int]
@@ -190,15 +199,18 @@ async def serve(
     config: BrokerConfig, clock: Clock, on_ready: Callable[[Server], None]
 ) -> None:
     """Run a broker until SIGINT or SIGTERM, then stop it in order."""
+    allow_many()
     server = Server(config, clock)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     await server.start()
-    on_ready(server)
-    await stopping.wait()
-    # A second Ctrl-C ends it at once: the next start recovers.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
-    await server.stop()
+    try:
+        on_ready(server)
+        await stopping.wait()
+    finally:
+        # A second Ctrl-C ends it at once: the next start recovers.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        await server.stop()

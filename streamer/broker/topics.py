@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from streamer.broker.api import Call, Message
-from streamer.broker.catalog import NotWritten, Topic, TopicExists, invalid_name
+from streamer.broker.catalog import (
+    NotWritten,
+    Topic,
+    TopicExists,
+    TopicGone,
+    TopicHasGrown,
+    invalid_name,
+)
 from streamer.broker.configs import described_config, valid_overrides
 from streamer.broker.security import Operation, topic as topic_resource
 from streamer.errors import SettingsError
@@ -23,8 +30,10 @@ from streamer.wire.messages import (
 
 PARTITIONS_MAX = 10_000
 BY_DEFAULT = -1
-# What clients take for a reason to try again.
-BUSY = ErrorCode.REQUEST_TIMED_OUT, "It is being changed by somebody else; try again."
+NO_ID = UUID(int=0)
+UNKNOWN_TOPIC = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+NO_TOPIC = "There is no such topic."
+NAMED_TWICE = "The request names it twice."
 
 
 class TopicRefused(Exception):
@@ -44,8 +53,7 @@ async def create_by_default(name: str, call: Call) -> None:
             name, call.broker.config.number("num.partitions"), overrides={}
         )
     except TopicExists:
-        # Another client asked at the same moment; tell this one to look again.
-        raise TopicRefused(ErrorCode.LEADER_NOT_AVAILABLE, "being created") from None
+        pass  # Another client asked at the same moment.
     except NotWritten as error:
         raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from None
 
@@ -56,12 +64,10 @@ async def create_by_default(name: str, call: Call) -> None:
 async def handle_create_topics(request: Message, call: Call) -> Message:
     twice = _named_twice(topic.name for topic in request.topics)
     results: list[Message] = []
-    for wanted in request.topics:
-        if any(result.name == wanted.name for result in results):
-            continue
+    for wanted in {topic.name: topic for topic in request.topics}.values():
         try:
             if wanted.name in twice:
-                raise TopicRefused(ErrorCode.INVALID_REQUEST, "The request names it twice.")
+                raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
             results.append(await _create(wanted, call, only_check=request.validate_only))
         except TopicRefused as refused:
             results.append(
@@ -131,27 +137,12 @@ def _check_new_name(name: str, call: Call) -> None:
 
 
 def _partition_count(wanted: Message, call: Call) -> int:
-    if wanted.assignments:
-        if wanted.num_partitions != BY_DEFAULT or wanted.replication_factor != BY_DEFAULT:
-            raise TopicRefused(
-                ErrorCode.INVALID_REQUEST,
-                "Give either assignments, or partitions and replication factor.",
-            )
-        indexes = sorted(one.partition_index for one in wanted.assignments)
-        if indexes != list(range(len(indexes))):
-            raise TopicRefused(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                "Partitions must be numbered from 0 without a gap.",
-            )
-        for one in wanted.assignments:
-            _check_assignment(one.broker_ids, call)
-        return len(indexes)
+    count: int = _assigned(wanted, call) if wanted.assignments else wanted.num_partitions
     if wanted.replication_factor != BY_DEFAULT and wanted.replication_factor < 1:
         raise TopicRefused(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             "The replication factor must be at least 1.",
         )
-    count: int = wanted.num_partitions
     if count == BY_DEFAULT:
         return call.broker.config.number("num.partitions")
     if not 0 < count <= PARTITIONS_MAX:
@@ -160,6 +151,24 @@ def _partition_count(wanted: Message, call: Call) -> int:
             f"The number of partitions must be from 1 to {PARTITIONS_MAX}, not {count}.",
         )
     return count
+
+
+def _assigned(wanted: Message, call: Call) -> int:
+    """How many partitions are assigned by hand; all of them to this broker."""
+    if wanted.num_partitions != BY_DEFAULT or wanted.replication_factor != BY_DEFAULT:
+        raise TopicRefused(
+            ErrorCode.INVALID_REQUEST,
+            "Give either assignments, or partitions and replication factor.",
+        )
+    indexes = sorted(one.partition_index for one in wanted.assignments)
+    if indexes != list(range(len(indexes))):
+        raise TopicRefused(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "Partitions must be numbered from 0 without a gap.",
+        )
+    for one in wanted.assignments:
+        _check_assignment(one.broker_ids, call)
+    return len(indexes)
 
 
 def _check_assignment(broker_ids: list[int], call: Call) -> None:
@@ -181,43 +190,57 @@ async def handle_delete_topics(request: Message, call: Call) -> Message:
     if call.version >= 6:
         asked = [(one.name, one.topic_id) for one in request.topics]
     else:
-        asked = [(name, None) for name in request.topic_names]
-    results = []
-    for name, topic_id in asked:
-        result = DeleteTopicsResponse.Topic(name=name)
-        if topic_id is not None:
-            result.topic_id = topic_id
-        try:
-            topic = _to_delete(name, topic_id, call)
-            result.name, result.topic_id = topic.name, topic.id
-            for partition in await call.broker.catalog.delete(topic):
-                call.broker.watchers.moved(partition)
-        except TopicRefused as refused:
-            result.error_code, result.error_message = refused.code, refused.message
-        except NotWritten as error:
-            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-            result.error_message = str(error)
-        except TopicExists:
-            result.error_code, result.error_message = BUSY
-        results.append(result)
-    return DeleteTopicsResponse(topics=results)
+        asked = [(name, NO_ID) for name in request.topic_names]
+    times = Counter(asked)
+    return DeleteTopicsResponse(
+        topics=[
+            await _delete(name, topic_id, call, once=times[name, topic_id] == 1)
+            for name, topic_id in times
+        ]
+    )
 
 
-def _to_delete(name: str | None, topic_id: UUID | None, call: Call) -> Topic:
+async def _delete(name: str | None, topic_id: UUID, call: Call, *, once: bool) -> Message:
+    result = DeleteTopicsResponse.Topic(name=name, topic_id=topic_id)
+    missing = ErrorCode.UNKNOWN_TOPIC_ID if topic_id.int else UNKNOWN_TOPIC
+    try:
+        if not once:
+            raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
+        topic = _to_delete(name, topic_id, call)
+        result.name, result.topic_id = topic.name, topic.id
+        for partition in await call.broker.catalog.delete(topic):
+            call.broker.watchers.moved(partition)
+    except TopicRefused as refused:
+        result.error_code, result.error_message = refused.code, refused.message
+    except TopicGone:
+        result.error_code, result.error_message = missing, NO_TOPIC
+    except NotWritten as error:
+        result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        result.error_message = str(error)
+    return result
+
+
+def _to_delete(name: str | None, topic_id: UUID, call: Call) -> Topic:
     catalog = call.broker.catalog
     if not call.broker.config.flag("delete.topic.enable"):
         raise TopicRefused(
-            ErrorCode.TOPIC_DELETION_DISABLED,
+            ErrorCode.TOPIC_DELETION_DISABLED
+            if call.version >= 3
+            else ErrorCode.INVALID_REQUEST,
             "`delete.topic.enable` is false on this broker.",
         )
+    if (name is None) == (topic_id == NO_ID):
+        raise TopicRefused(
+            ErrorCode.INVALID_REQUEST, "Name a topic or give its id, one of the two."
+        )
+    if call.broker.offline:
+        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
     if name is not None:
         topic = catalog.topics.get(name)
-        missing = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     else:
-        topic = catalog.by_id(topic_id) if topic_id else None
-        missing = ErrorCode.UNKNOWN_TOPIC_ID
+        topic = catalog.by_id(topic_id)
     if topic is None:
-        raise TopicRefused(missing, "There is no such topic.")
+        raise TopicGone
     if not call.session.may(Operation.DELETE, topic_resource(topic.name)):
         raise TopicRefused(
             ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Deleting it is not allowed."
@@ -231,29 +254,37 @@ def _to_delete(name: str | None, topic_id: UUID | None, call: Call) -> Topic:
 async def handle_create_partitions(request: Message, call: Call) -> Message:
     twice = _named_twice(topic.name for topic in request.topics)
     results = []
-    for wanted in request.topics:
+    for wanted in {topic.name: topic for topic in request.topics}.values():
         result = CreatePartitionsResponse.Topic(name=wanted.name)
         try:
             if wanted.name in twice:
-                raise TopicRefused(ErrorCode.INVALID_REQUEST, "The request names it twice.")
-            topic = _to_extend(wanted, call)
-            if not request.validate_only:
-                await call.broker.catalog.add_partitions(topic, wanted.count)
+                raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
+            await _extend(wanted, call, only_check=request.validate_only)
         except TopicRefused as refused:
             result.error_code, result.error_message = refused.code, refused.message
         except NotWritten as error:
             result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             result.error_message = str(error)
-        except TopicExists:
-            result.error_code, result.error_message = BUSY
         results.append(result)
     return CreatePartitionsResponse(topics=results)
 
 
+async def _extend(wanted: Message, call: Call, *, only_check: bool) -> None:
+    topic = _to_extend(wanted, call)
+    if only_check:
+        return
+    try:
+        await call.broker.catalog.add_partitions(topic, wanted.count)
+    except (TopicGone, TopicHasGrown):
+        _to_extend(wanted, call)  # says what is wrong with it now
+
+
 def _to_extend(wanted: Message, call: Call) -> Topic:
+    if call.broker.offline:
+        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
     topic = call.broker.catalog.topics.get(wanted.name)
     if topic is None:
-        raise TopicRefused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "There is no such topic.")
+        raise TopicRefused(UNKNOWN_TOPIC, NO_TOPIC)
     if not call.session.may(Operation.ALTER, topic_resource(wanted.name)):
         raise TopicRefused(
             ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Altering it is not allowed."

@@ -17,6 +17,7 @@ from streamer import __version__
 from streamer.broker import config as broker_config
 from streamer.broker.config import BrokerConfig
 from streamer.broker.server import Server, serve
+from streamer.errors import BrokerError
 from streamer.log.clock import SystemClock
 
 
@@ -131,14 +132,24 @@ def _print_config(config: BrokerConfig, output: str) -> None:
         click.echo(f"{one.option.name:<{wide}}  {one.text}  ({one.origin})")
 
 
+def _write_address(file: Path, server: Server) -> None:
+    """In one step: whoever waits for the file finds it whole."""
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        temporary.write_text(f"{server.addresses[0]}\n")
+        temporary.replace(file)
+    except OSError as error:
+        raise BrokerError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            remedy="Name another place with --address-file.",
+        ) from error
+
+
 def _run(config: BrokerConfig, address_file: Path | None) -> None:
     def ready(server: Server) -> None:
         addresses = ", ".join(map(str, server.addresses))
         if address_file is not None:
-            # In one step: whoever waits for the file finds it whole.
-            temporary = address_file.with_name(address_file.name + ".tmp")
-            temporary.write_text(f"{server.addresses[0]}\n")
-            temporary.replace(address_file)
+            _write_address(address_file, server)
         click.echo(
             f"streamer {__version__} serves {addresses} from {config.text('log.dirs')} "
             f"(durability: {config.text('log.durability')}); Ctrl-C stops it",

@@ -38,11 +38,12 @@ from streamer.log.checkpoints import (
 )
 from streamer.log.clock import Clock
 from streamer.log.config import LogConfig
-from streamer.log.disk import Disk, Lock, Space
+from streamer.log.disk import TEMPORARY, Disk, Lock, Space
 from streamer.log.errors import CorruptLog, LogDirectoryDamaged, LogDirectoryHeld
 from streamer.log.flushing import Checkpoint
 from streamer.log.journal import Journal
-from streamer.log.partition import Deleted, Partition
+from streamer.log.partition import Partition
+from streamer.log.retention import Deleted
 
 LOCK = ".lock"
 PARTITION_FOLDER = re.compile(r"^(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<index>\d+)$")
@@ -63,13 +64,13 @@ class LogDirectory:
         new_id: Callable[[], UUID],
     ) -> None:
         self.path = path
+        self.clock = clock
         self.durable = durable
         self.clean = clean
         """Whether the last stop was an orderly one."""
         self.cluster_id = meta.cluster_id
         self.directory_id = meta.directory_id
         self._disk = disk
-        self._clock = clock
         self._lock = lock
         self._new_id = new_id
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -139,7 +140,7 @@ class LogDirectory:
             partition = self._open_or_create(path, topic, index, topic_id, config)
         except (OSError, CorruptLog) as error:
             partition = Partition.stand_in(
-                self._disk, path, topic, index, topic_id, config, self._clock, str(error)
+                self._disk, path, topic, index, topic_id, config, self.clock, str(error)
             )
         self._partitions[topic, index] = partition
         return partition
@@ -159,7 +160,7 @@ class LogDirectory:
             index,
             topic_id,
             config,
-            self._clock,
+            self.clock,
             durable=self.durable,
             recovery_point=self._recovery_points.get(key, 0),
             log_start=self._log_starts.get(key, 0),
@@ -178,7 +179,7 @@ class LogDirectory:
             index,
             topic_id,
             config,
-            self._clock,
+            self.clock,
             durable=self.durable,
         )
 
@@ -218,11 +219,11 @@ class LogDirectory:
 
     def _doom_leftovers(self) -> None:
         for name in self._disk.list(self.path):
-            if DELETED_FOLDER.match(name):
+            if DELETED_FOLDER.match(name) or name.endswith(TEMPORARY):
                 self._doom(self.path / name, 0)
 
     def _doom(self, path: Path, delay_ms: int) -> None:
-        self._doomed.append((self._clock.now_ms() + delay_ms, path))
+        self._doomed.append((self.clock.now_ms() + delay_ms, path))
 
     # From time to time.
 
@@ -267,14 +268,11 @@ class LogDirectory:
         path, data = self._log_start_file()
         return lambda: self._replace_file(path, data)
 
-    def apply_retention(self) -> list[tuple[Partition, Deleted]]:
-        """Delete what has had its time; what, and why."""
-        now_ms = self._clock.now_ms()
-        return [
-            (partition, deleted)
-            for partition in self._partitions.values()
-            for deleted in partition.apply_retention(now_ms)
-        ]
+    def apply_retention(self) -> Iterator[tuple[Partition, list[Deleted]]]:
+        """Delete what has had its time, a partition each step; what, and why."""
+        now_ms = self.clock.now_ms()
+        for partition in list(self._partitions.values()):
+            yield partition, partition.apply_retention(now_ms)
 
     def close(self, *, clean: bool) -> OSError | None:
         """Let go of everything. After a clean close the next start trusts what it finds;
@@ -329,7 +327,7 @@ class LogDirectory:
             return {}
 
     def _due_removals(self) -> list[Path]:
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         due = [path for when, path in self._doomed if when <= now_ms]
         self._doomed = [entry for entry in self._doomed if entry[0] > now_ms]
         return due

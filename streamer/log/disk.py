@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import resource
 import shutil
@@ -27,9 +28,12 @@ from streamer.wire.batch import Buffer
 NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 """Read only what is in memory; Linux has it, and not on every file system."""
 
+TEMPORARY = ".tmp"
+"""How the names end of files that are not whole yet; after a crash some may be left."""
+
 OPEN_FILES_MAX = 4096
 OPEN_FILES_SHARE = 3
-"""A third of what the process may open is the log's; sockets need the rest."""
+"""A third of what the process may open stays open for the log; sockets need the rest."""
 
 
 class Pinned(Protocol):
@@ -83,6 +87,9 @@ class Disk(Protocol):
 
     def size(self, path: Path) -> int: ...
 
+    def modified_ms(self, path: Path) -> int:
+        """When the file was last written to, by the system's clock."""
+
     def rename(self, old: Path, new: Path) -> None: ...
 
     def remove(self, path: Path) -> None: ...
@@ -90,6 +97,9 @@ class Disk(Protocol):
     def remove_tree(self, path: Path) -> None: ...
 
     def make_dir(self, path: Path) -> None: ...
+
+    def sync_file(self, path: Path) -> None:
+        """The same as `sync` of a pinned file, by its name, in any thread."""
 
     def sync_dir(self, path: Path) -> None:
         """Return once the folder's names will survive a power cut."""
@@ -103,6 +113,14 @@ class Disk(Protocol):
 
     def lock(self, path: Path, note: bytes) -> Lock | None:
         """Take the file for this process and leave a note in it; None if it is taken."""
+
+
+def pin_once(disk: Disk, path: Path) -> Pinned:
+    """The open file, for who needs it this one time: nobody keeps it open after that."""
+    file = disk.open(path)
+    pinned = file.pin()
+    file.close()
+    return pinned
 
 
 class _Descriptor:
@@ -222,8 +240,9 @@ class _RealLock:
 
 class RealDisk:
     def __init__(self, open_files: int | None = None) -> None:
-        self._limit = open_files or _open_files_limit()
+        self._limit = open_files or open_files_limit()
         self._open: deque[_RealFile] = deque()
+        self._numbers = itertools.count()
 
     def open(self, path: Path, *, create: bool = False) -> File:
         file = _RealFile(self, path)
@@ -250,6 +269,9 @@ class RealDisk:
     def size(self, path: Path) -> int:
         return os.stat(path).st_size
 
+    def modified_ms(self, path: Path) -> int:
+        return os.stat(path).st_mtime_ns // 1_000_000
+
     def rename(self, old: Path, new: Path) -> None:
         os.replace(old, new)
 
@@ -261,6 +283,13 @@ class RealDisk:
 
     def make_dir(self, path: Path) -> None:
         os.makedirs(path, exist_ok=True)
+
+    def sync_file(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _sync(fd)
+        finally:
+            os.close(fd)
 
     def sync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -274,7 +303,8 @@ class RealDisk:
             return file.read()
 
     def write_file(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        temporary = path.with_name(path.name + ".tmp")
+        # A name of its own: another thread may be writing the same file just now.
+        temporary = path.with_name(f"{path.name}.{next(self._numbers)}{TEMPORARY}")
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -305,7 +335,8 @@ class RealDisk:
         return lock
 
 
-def _open_files_limit() -> int:
+def open_files_limit() -> int:
+    """How many files the log keeps open at most."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY:
         return OPEN_FILES_MAX

@@ -38,6 +38,10 @@ class OffsetOutOfRange(Exception):
         self.offset = offset
 
 
+class NotInMemory(Exception):
+    """The read would have to wait for the disk, and was told not to."""
+
+
 class CorruptLog(Exception):
     """What is on disk is not what was written; it is not served."""
 

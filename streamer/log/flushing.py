@@ -10,21 +10,25 @@ A new file is safe once it and its folder are synced; `Unsynced` keeps count of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from streamer.log.disk import Disk, File, Pinned
+from streamer.log.disk import Disk, File
 
 
 class Flush:
-    """What must be synced for the high watermark to rise to `end`."""
+    """What must be synced for the high watermark to rise to `end`.
+
+    It knows names only: while it waits for a thread it keeps no file open. With hundreds of
+    partitions to be flushed at once, there would not be enough.
+    """
 
     __slots__ = ("_disk", "_files", "_folders", "appended", "end")
 
     def __init__(
         self,
         disk: Disk,
-        files: list[Pinned],
+        files: list[Path],
         folders: list[Path],
         end: int,
         appended: int,
@@ -39,9 +43,17 @@ class Flush:
     def run(self) -> None:
         """The only part for another thread. After an OSError: `flush_failed`."""
         for file in self._files:
-            file.sync()
+            _unless_deleted(self._disk.sync_file, file)
         for folder in self._folders:
-            self._disk.sync_dir(folder)
+            _unless_deleted(self._disk.sync_dir, folder)
+
+
+def _unless_deleted(sync: Callable[[Path], None], path: Path) -> None:
+    """Whatever was deleted meanwhile, with its segment or its topic, nobody needs."""
+    try:
+        sync(path)
+    except FileNotFoundError:
+        pass
 
 
 class Checkpoint:
@@ -49,8 +61,8 @@ class Checkpoint:
 
     __slots__ = (
         "_disk",
+        "_indexes",
         "_path",
-        "_pinned",
         "_snapshot",
         "error",
         "flush",
@@ -63,14 +75,14 @@ class Checkpoint:
         disk: Disk,
         path: Path,
         snapshot: bytes,
-        pinned: list[Pinned],
+        indexes: list[Path],
         offset: int,
         flush: Flush | None,
     ) -> None:
         self._disk = disk
         self._path = path
         self._snapshot = snapshot
-        self._pinned = pinned
+        self._indexes = indexes
         self.offset = offset
         self.flush = flush
         """With page-cache durability nobody else flushes."""
@@ -88,8 +100,8 @@ class Checkpoint:
             return
         try:
             self._disk.write_file(self._path, self._snapshot)
-            for file in self._pinned:
-                file.sync()
+            for file in self._indexes:
+                _unless_deleted(self._disk.sync_file, file)
         except OSError:
             return  # The old checkpoint still holds; the next one tries again.
         self.written = True
@@ -102,18 +114,18 @@ class Unsynced:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._files: dict[Path, File] = {}
+        # In the order they were written: a snapshot is no good before its log.
+        self._files: dict[Path, None] = {}
         self._folders: set[Path] = set()
 
     def __bool__(self) -> bool:
         return bool(self._files or self._folders)
 
     def note(self, file: File) -> None:
-        self._files[file.path] = file
+        self._files[file.path] = None
 
     def note_paths(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            self._files[path] = self._disk.open(path)
+        self._files.update(dict.fromkeys(paths))
 
     def note_folders(self, *folders: Path) -> None:
         self._folders.update(folders)
@@ -128,7 +140,6 @@ class Unsynced:
 
     def take(self, end: int, appended: int) -> Flush:
         """All of it, as a job; what comes from now on is for the next."""
-        files = [file.pin() for file in self._files.values()]
-        flush = Flush(self._disk, files, sorted(self._folders), end, appended)
+        flush = Flush(self._disk, list(self._files), sorted(self._folders), end, appended)
         self._files, self._folders = {}, set()
         return flush

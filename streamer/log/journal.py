@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import google_crc32c
 
-from streamer.log.disk import Disk
+from streamer.log.disk import Disk, pin_once
 from streamer.log.errors import JournalDamaged
 
 Fact: TypeAlias = dict[str, Any]
@@ -41,7 +41,7 @@ class Journal:
         self._disk = disk
         self._facts = facts
         # Open for good: a thread that syncs must not have to open it.
-        self._file = disk.open(path).pin()
+        self._file = pin_once(disk, path)
         self._size = size
         self._broken: OSError | None = None
 
@@ -66,7 +66,7 @@ class Journal:
         """Put these facts in place of all others, at once and safely."""
         data = _title() + b"".join([_line(fact) for fact in facts])
         self._disk.write_file(self.path, data)
-        self._file = self._disk.open(self.path).pin()
+        self._file = pin_once(self._disk, self.path)
         self._facts = list(facts)
         self._size = len(data)
 

@@ -14,57 +14,45 @@ When the disk refuses a write, the file is cut back to what it was and the parti
 on. When it refuses that too, or a flush, nobody knows what is on disk: the partition goes
 `offline`, refuses producers, and serves what was flushed; a restart finds out.
 
-Files: `segment.py`. Opening: `recovery.py`. Reading: `reading.py`. Syncing: `flushing.py`.
-Rules for producers: `wire/batch.py`, `producers.py`; for segments: `rolling.py`,
-`retention.py`.
+Files: `segments.py`, `snapshots.py`. Opening: `recovery.py`. Reading: `reading.py`,
+`lookup.py`. Syncing: `flushing.py`. Rules for producers: `wire/batch.py`, `producers.py`;
+for segments: `rolling.py`, `retention.py`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
 from streamer.log import retention
-from streamer.log.checkpoints import PARTITION_METADATA, write_partition_metadata
+from streamer.log.acceptance import accept, limits_of
 from streamer.log.clock import Clock
 from streamer.log.config import LogConfig
 from streamer.log.disk import Disk
-from streamer.log.epochs import FIRST, Epochs, EpochStart, epochs_path
 from streamer.log.errors import CorruptLog, OffsetOutOfRange, Refused
 from streamer.log.flushing import Checkpoint, Flush, Unsynced
-from streamer.log.keys import check_keys
-from streamer.log.lookup import TimestampFound, find_max_timestamp, find_timestamp
+from streamer.log.lookup import Range, TimestampPlan, search_newest, search_timestamp
 from streamer.log.producers import (
     FinishedTransaction,
     Producers,
     ProducerState,
     Sent,
-    judge,
     judge_marker,
 )
-from streamer.log.reading import Cursors, ReadPlan, ReadResult, Wanted, plan_from
-from streamer.log.recovery import (
-    Recovered,
-    Recovery,
-    note_aborted,
-    producers_at,
-    read_aborted_of,
-)
+from streamer.log.reading import ReadPlan, ReadResult, Wanted
+from streamer.log.recovery import Recovered, Recovery, begin_empty, without_files
+from streamer.log.replay import producers_at
 from streamer.log.rolling import Arriving, is_full
-from streamer.log.segment import SNAPSHOT, Segment, file_name
-from streamer.log.transactions import Aborted
+from streamer.log.segments import Segments
+from streamer.log.snapshots import Snapshots
 from streamer.wire.batch import (
     NO_TIMESTAMP,
     STAMP_SIZE,
     Buffer,
-    Fault,
     Header,
-    Limits,
     Marker,
-    check,
     control_batch,
     read_header,
     stamp,
@@ -72,7 +60,6 @@ from streamer.wire.batch import (
 )
 from streamer.wire.error_codes import ErrorCode
 
-SNAPSHOTS_KEPT = 2
 PRODUCER_EXPIRATION_MS = 86_400_000
 
 
@@ -83,14 +70,6 @@ class Appended(NamedTuple):
     log_append_time: int = NO_TIMESTAMP
     repeated: bool = False
     """It was in the log before; the offsets are those it got then."""
-
-
-class Deleted(NamedTuple):
-    """A segment that is gone, and why."""
-
-    base_offset: int
-    size: int
-    reason: str
 
 
 class Partition:
@@ -114,36 +93,36 @@ class Partition:
         self._durable = durable
         self.config = config
 
-        self._segments = parts.segments
+        self._unsynced = Unsynced(disk)
+        self._unsynced.note_paths(parts.unsynced_files)
+        self._unsynced.note_folders(*parts.unsynced_folders)
+        self._segments = Segments(disk, path, parts.segments, self._unsynced)
+        self._snapshots = Snapshots(disk, path, parts.snapshots, self._unsynced)
         self._epochs = parts.epochs
         self._producers = parts.producers
-        self.end = parts.end
+        self._doomed = parts.leftovers
+
         self.log_start = parts.log_start
+        self.end = parts.end
         self.high_watermark = parts.end
         self._appended = 0
         self.visible_size = 0
         """Bytes that have come below the high watermark since the start: who waits for
         some counts with it."""
+        self.recovery_point = parts.end
+        """A start after a crash checks from here on."""
+        self._checkpointed = max([parts.segments[0].base_offset, *parts.snapshots])
+        """Where the latest snapshot is; the next recovery point, once it is flushed."""
+        self._flushing: Flush | None = None
+        self._finished: list[FinishedTransaction] = []
+        """Those whose marker is not flushed: they still bound the last stable offset."""
+
         self.offline: str | None = None
         """Why nothing can be written here, if so."""
         self.unreadable = False
         """Whether nothing can be read, either: it could not be opened."""
         self.recovered = parts.cut
-        """What was lost in a crash, in words."""
-
-        self._unsynced = Unsynced(disk)
-        self._flushing: Flush | None = None
-        # Transactions whose marker is not flushed yet still bound the last stable offset.
-        self._finished: list[FinishedTransaction] = []
-
-        self.recovery_point = parts.end
-        """A start after a crash checks from here on."""
-        self._checkpointed = max([parts.segments[0].base_offset, *parts.snapshots])
-        """Where the latest snapshot is; the next recovery point, once it is flushed."""
-        self._snapshots = parts.snapshots
-        self._doomed = parts.leftovers
-
-        self._cursors = Cursors()
+        """What was lost in a crash, why, and what to do about it."""
 
     @classmethod
     def open(
@@ -171,11 +150,7 @@ class Partition:
             durable=durable,
             now_ms=clock.now_ms(),
         ).run(clean=clean)
-        partition = cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
-        if not clean:
-            # A killed process may have made files that their folder would still lose.
-            partition._unsynced.note_folders(path, path.parent)
-        return partition
+        return cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
 
     @classmethod
     def create(
@@ -191,17 +166,8 @@ class Partition:
         durable: bool = True,
     ) -> Partition:
         """An empty partition. Its folder is synced with its first records."""
-        disk.make_dir(path)
-        epochs = Epochs([EpochStart(FIRST, 0)])
-        metadata = path / PARTITION_METADATA
-        disk.write_file(epochs_path(path), epochs.write(), durable=False)
-        disk.write_file(metadata, write_partition_metadata(topic_id), durable=False)
-        segment = Segment.create(disk, path, 0, clock.now_ms(), config.index_interval_bytes)
-        parts = Recovered([segment], epochs, Producers(), 0, 0, [])
-        partition = cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
-        partition._unsynced.note_paths([epochs_path(path), metadata])
-        partition._unsynced.note_folders(path, path.parent)
-        return partition
+        parts = begin_empty(disk, path, topic_id, config, clock.now_ms())
+        return cls(disk, path, topic, index, topic_id, config, parts, durable=durable)
 
     @classmethod
     def stand_in(
@@ -216,8 +182,7 @@ class Partition:
         why: str,
     ) -> Partition:
         """Stands in for a partition that cannot be opened, so that others can be served."""
-        segment = Segment(disk, path, 0, clock.now_ms(), config.index_interval_bytes)
-        parts = Recovered([segment], Epochs([]), Producers(), 0, 0, [])
+        parts = without_files(disk, path, config, clock.now_ms())
         partition = cls(disk, path, topic, index, topic_id, config, parts, durable=True)
         partition._go_offline(why)
         partition.unreadable = True
@@ -230,17 +195,11 @@ class Partition:
     @config.setter
     def config(self, config: LogConfig) -> None:
         self._config = config
-        self._limits = Limits(
-            config.max_message_bytes,
-            config.segment_bytes,
-            config.message_timestamp_type == "LogAppendTime",
-            config.message_timestamp_before_max_ms,
-            config.message_timestamp_after_max_ms,
-        )
+        self._limits = limits_of(config)
 
     @property
     def size(self) -> int:
-        return sum(segment.size for segment in self._segments)
+        return self._segments.size
 
     @property
     def leader_epoch(self) -> int:
@@ -260,31 +219,40 @@ class Partition:
     # Appending.
 
     def append(
-        self, records: Buffer, *, now_ms: int, produce_version: int = 11
+        self,
+        records: Buffer,
+        *,
+        now_ms: int,
+        produce_version: int = 11,
+        in_transaction: bool = False,
     ) -> Appended:
-        """Write a client's batch behind the others, or raise Refused."""
+        """Write a client's batch behind the others, or raise Refused.
+
+        `in_transaction`: its producer's coordinator has opened a transaction here.
+        """
         if self.offline is not None:
             raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
-        header = check(
-            records, self._limits, produce_version=produce_version, now_ms=now_ms
+        header = accept(
+            records,
+            self._limits,
+            self._producers,
+            compact=self._config.compact,
+            produce_version=produce_version,
+            in_transaction=in_transaction,
+            now_ms=now_ms,
         )
-        if isinstance(header, Fault):
-            raise Refused(header.code, header.message)
-        if self._config.compact:
-            check_keys(records)
-        if header.producer_id >= 0:
-            verdict = judge(self._producers.get(header.producer_id), header)
-            if verdict is not None:
-                return self._repeated(verdict)
-        append_time = NO_TIMESTAMP
-        if self._limits.append_time:
-            append_time = now_ms
+        by_broker = self._limits.append_time
+        if isinstance(header, Sent):
+            first, last = header.base_offset, header.last_offset
+            append_time = header.timestamp if by_broker else NO_TIMESTAMP
+            return Appended(first, last, append_time, repeated=True)
+        if by_broker:
             records = with_append_time(records, now_ms)
             header = read_header(records)
         base_offset = self._write(records, header, now_ms)
         if header.producer_id >= 0:
             self._producers.accept(header, base_offset, now_ms)
-        return Appended(base_offset, self.end - 1, append_time)
+        return Appended(base_offset, self.end - 1, now_ms if by_broker else NO_TIMESTAMP)
 
     def append_marker(
         self, producer_id: int, producer_epoch: int, marker: Marker, *, now_ms: int
@@ -302,36 +270,26 @@ class Partition:
         offset = self._write(batch, header, now_ms)
         finished = self._producers.finish(header, marker, offset, now_ms)
         if finished is not None:
-            self._believe_aborted(len(self._segments) - 1)
-            note_aborted(self._segments[-1], self._producers, finished)
+            self._segments.note_aborted(self._producers, finished, self.end)
             if self.high_watermark <= offset:
                 self._finished.append(finished)
         return Appended(offset, offset)
-
-    def _repeated(self, verdict: Sent | Fault) -> Appended:
-        if isinstance(verdict, Fault):
-            raise Refused(verdict.code, verdict.message)
-        append_time = verdict.timestamp if self._limits.append_time else NO_TIMESTAMP
-        return Appended(
-            verdict.base_offset, verdict.last_offset, append_time, repeated=True
-        )
 
     def _write(self, records: Buffer, header: Header, now_ms: int) -> int:
         base_offset = self.end
         size = len(records)
         last_offset = base_offset + header.last_offset_delta
-        segment = self._segments[-1]
+        segment = self._segments.last
         arriving = Arriving(size, last_offset, header.max_timestamp)
         head = stamp(header, base_offset, self._epochs.latest)
         rest = memoryview(records)[STAMP_SIZE:]
         try:
-            if is_full(segment, arriving, self._config, spread=self._spread, now_ms=now_ms):
-                segment = self._roll(now_ms)
-            segment.append((head, rest), size, last_offset, header.max_timestamp)
+            spread = self.index + segment.base_offset
+            if is_full(segment, arriving, self._config, spread=spread, now_ms=now_ms):
+                self._roll(now_ms)
+            self._segments.write((head, rest), base_offset, arriving)
         except OSError as error:
-            raise self._take_back(segment, error) from error
-        self._cursors.written_at(base_offset, segment, segment.size - size)
-        self._unsynced.note(segment.file)
+            raise self._take_back(error) from error
         self.end = last_offset + 1
         self._appended += size
         if not self._durable:
@@ -339,12 +297,9 @@ class Partition:
             self.visible_size = self._appended
         return base_offset
 
-    @property
-    def _spread(self) -> int:
-        return self.index + self._segments[-1].base_offset
-
-    def _take_back(self, segment: Segment, error: OSError) -> Refused:
+    def _take_back(self, error: OSError) -> Refused:
         """After a write that the disk refused: as if it had never been tried."""
+        segment = self._segments.last
         try:
             segment.cut_back()
         except OSError:
@@ -356,39 +311,16 @@ class Partition:
     def _go_offline(self, why: str) -> None:
         self.offline = f"{self.topic}-{self.index} is offline: {why}"
 
-    def _roll(self, now_ms: int) -> Segment:
-        """Seal the last segment and begin another."""
-        old = self._segments[-1]
+    def _roll(self, now_ms: int) -> None:
         try:
-            new = Segment.create(
-                self._disk, self.path, self.end, now_ms, self._config.index_interval_bytes
-            )
+            self._segments.roll(self.end, now_ms, self._config, self._take_snapshot)
         except OSError as error:
             raise Refused(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"No new segment in {self.path}: {error}"
             ) from error
-        try:
-            old.seal()
-            self._believe_aborted(len(self._segments) - 1)
-            self._snapshot_now()
-        except OSError as error:
-            self._disk.remove(new.path)
-            raise Refused(
-                ErrorCode.KAFKA_STORAGE_ERROR, f"{old.path} cannot be sealed: {error}"
-            ) from error
-        new.aborted.entries = []
-        self._unsynced.note_paths(old.index_files())
-        self._unsynced.note(new.file)
-        self._unsynced.note_folders(self.path)
-        self._segments.append(new)
-        return new
 
-    def _snapshot_now(self) -> None:
-        path = self.path / file_name(self.end, SNAPSHOT)
-        self._disk.write_file(path, self._producers.snapshot(), durable=False)
-        self._unsynced.note_paths([path])
-        if self.end not in self._snapshots:
-            self._snapshots.append(self.end)
+    def _take_snapshot(self) -> None:
+        self._snapshots.take(self.end, self._producers)
 
     # Flushing.
 
@@ -441,18 +373,17 @@ class Partition:
             self.recovery_point = max(self.recovery_point, self._checkpointed)
         if self._checkpointed == self.end:
             return None
-        segment = self._segments[-1]
+        segment = self._segments.last
         try:
             segment.write_indexes()
-            pinned = [self._disk.open(path).pin() for path in segment.index_files()]
+            indexes = segment.index_files()
         except OSError:
             return None  # The disk is full. The old checkpoint still holds.
         flush = None
         if not self._durable and self._needs_sync():
             flush = self._flushing = self._unsynced.take(self.end, self._appended)
-        path = self.path / file_name(self.end, SNAPSHOT)
-        snapshot = self._producers.snapshot()
-        return Checkpoint(self._disk, path, snapshot, pinned, self.end, flush)
+        path, snapshot = self._snapshots.path(self.end), self._producers.snapshot()
+        return Checkpoint(self._disk, path, snapshot, indexes, self.end, flush)
 
     def checkpointed(self, checkpoint: Checkpoint) -> None:
         """`checkpoint` has run."""
@@ -463,9 +394,10 @@ class Partition:
         if not checkpoint.written or self.offline is not None:
             return
         self._checkpointed = checkpoint.offset
-        if checkpoint.offset not in self._snapshots:
-            self._snapshots.append(checkpoint.offset)
-        self._forget_snapshots()
+        self._snapshots.note(checkpoint.offset)
+        self._doomed += self._snapshots.forget(
+            needed=self._segments.bases, recovery_point=self.recovery_point
+        )
 
     def checkpoint(self) -> int:
         """All steps at once, for when nobody waits; the recovery point."""
@@ -476,30 +408,17 @@ class Partition:
             self.begin_checkpoint()
         return self.recovery_point
 
-    def _forget_snapshots(self) -> None:
-        """Keep those that segments begin with, and the latest ones."""
-        bases = {segment.base_offset for segment in self._segments}
-        for offset in self._snapshots[:-SNAPSHOTS_KEPT]:
-            # A recovery starts at the recovery point and wants the snapshot before it.
-            if offset not in bases and offset < self.recovery_point:
-                self._snapshots.remove(offset)
-                self._doomed.append(self.path / file_name(offset, SNAPSHOT))
-
     def retire(self) -> None:
         """It is about to be deleted: no more writing; flushes under way mean nothing."""
         self._go_offline("it was deleted")
-        self._unsynced = Unsynced(self._disk)
         self.close(clean=False)
 
     def close(self, *, clean: bool) -> None:
         """Let go of the files; after a clean close the next start need not look at them."""
         if clean and self.offline is None:
-            last = self._segments[-1]
-            if last.size:
-                last.seal()
-                self._unsynced.note_paths(last.index_files())
-            if self.end not in self._snapshots:
-                self._snapshot_now()
+            self._segments.seal_last()
+            if self.end not in self._snapshots.offsets:
+                self._take_snapshot()
             self._unsynced.note_folders(self.path)
             if self._flushing is not None:
                 # Nobody will tell us how that one ended.
@@ -508,8 +427,7 @@ class Partition:
             flush.run()
             self.flushed(flush)
             self.recovery_point = self._checkpointed = self.end
-        for segment in self._segments:
-            segment.close()
+        self._segments.close()
 
     # Reading.
 
@@ -528,64 +446,32 @@ class Partition:
             self._config.compact,
             (self._epochs.at(offset), self._epochs.latest),
         )
-        if offset >= up_to:
-            # Nothing yet; the plan will say so without looking.
-            return ReadPlan(self._segments[-1], wanted, position=0)
-        cursor = self._cursors.find(offset)
-        if cursor is not None:
-            segment, position = cursor
-            return ReadPlan(segment, wanted, position=position)
-        return plan_from(self._segments, self._number_of(offset), wanted)
+        return self._segments.plan(wanted)
 
     def remember(self, result: ReadResult) -> None:
         """Note where a read ended, so that the next one goes on without the index."""
-        segment = result.segment
-        if segment is None:
-            return
-        if result.index_damaged:
-            segment.rebuild_indexes()
-        self._cursors.read_to(result.next_offset, segment, result.end_position)
-
-    def _number_of(self, offset: int) -> int:
-        segments = self._segments
-        if offset >= segments[-1].base_offset:
-            return len(segments) - 1
-        found = bisect_right(segments, offset, key=lambda segment: segment.base_offset)
-        return max(0, found - 1)
+        self._segments.remember(result)
 
     def aborted_between(self, offset: int, next_offset: int) -> list[tuple[int, int]]:
         """(producer id, first offset) of the aborted transactions with records there."""
-        found: list[tuple[int, int]] = []
-        for number in range(self._number_of(offset), len(self._segments)):
-            found.extend(
-                (entry.producer_id, entry.first_offset)
-                for entry in self._believe_aborted(number)
-                if entry.last_offset >= offset and entry.first_offset < next_offset
-            )
-        return found
+        return self._segments.aborted_between(offset, next_offset, self.end)
 
     def _must_be_readable(self) -> None:
         if self.unreadable:
             raise CorruptLog(self.path, 0, self.offline or "it could not be opened")
 
-    def _believe_aborted(self, number: int) -> Sequence[Aborted]:
-        aborted = self._segments[number].aborted
-        if aborted.entries is None:
-            aborted.entries = read_aborted_of(self._disk, self._segments, number, self.end)
-        return aborted.entries
-
-    def offset_for_timestamp(self, timestamp: int, up_to: int) -> TimestampFound | None:
-        """The first record of that time or later."""
+    def search_timestamp(self, timestamp: int, up_to: int) -> Iterator[TimestampPlan]:
+        """Steps to the first record of that time or later, below `up_to`."""
         self._must_be_readable()
-        return find_timestamp(self._segments, timestamp, self._range(up_to), self._config)
+        return search_timestamp(self._segments, timestamp, self._range(up_to))
 
-    def max_timestamp(self, up_to: int) -> TimestampFound | None:
-        """The latest record by its timestamp, the first of them if there are several."""
+    def search_newest(self, up_to: int) -> Iterator[TimestampPlan]:
+        """Steps to the latest record by its timestamp, the first if there are several."""
         self._must_be_readable()
-        return find_max_timestamp(self._segments, self._range(up_to), self._config)
+        return search_newest(self._segments, self._range(up_to))
 
-    def _range(self, up_to: int) -> tuple[int, int]:
-        return self.log_start, up_to
+    def _range(self, up_to: int) -> Range:
+        return Range(self.log_start, up_to, self._config.compact)
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         return self._epochs.end(epoch, self.high_watermark)
@@ -602,25 +488,27 @@ class Partition:
         if offset < 0 or offset > self.high_watermark:
             raise OffsetOutOfRange(offset, self.log_start, self.high_watermark)
         self._start_at(offset)
-        while len(self._segments) > 1 and self._segments[1].base_offset <= self.log_start:
+        while (bases := self._segments.bases)[1:] and bases[1] <= self.log_start:
             self._drop_first()
         return self.log_start
 
     def _start_at(self, offset: int) -> None:
         self.log_start = max(self.log_start, offset)
 
-    def apply_retention(self, now_ms: int) -> list[Deleted]:
+    def apply_retention(self, now_ms: int) -> list[retention.Deleted]:
         """Delete the segments that have had their time."""
-        if self.offline is not None:
+        segments = self._segments
+        if self.offline is not None or self._is_young(now_ms):
             return []
         reasons = retention.judge(
-            self._ages(),
+            segments.ages(self.end),
             self._config,
+            size=segments.size,
             log_start=self.log_start,
             flushed=self.high_watermark,
             now_ms=now_ms,
         )
-        if len(reasons) == len(self._segments):
+        if len(reasons) == len(segments.row):
             try:
                 self._roll(now_ms)
             except Refused:
@@ -628,49 +516,39 @@ class Partition:
                 reasons.pop()
         deleted = []
         for reason in reasons:
-            first = self._segments[0]
-            deleted.append(Deleted(first.base_offset, first.size, reason))
-            self._start_at(self._segments[1].base_offset)
+            first, following = segments.row[:2]
+            deleted.append(retention.Deleted(first.base_offset, first.size, reason))
+            self._start_at(following.base_offset)
             self._drop_first()
         return deleted
 
-    def _ages(self) -> list[retention.SegmentAge]:
-        ends = [segment.base_offset for segment in self._segments[1:]] + [self.end]
-        return [
-            retention.SegmentAge(segment.size, end, segment.age_from())
-            for segment, end in zip(self._segments, ends, strict=True)
-        ]
+    def _is_young(self, now_ms: int) -> bool:
+        """Whether nothing can go, told without reading: most partitions of many are a
+        single segment that was written to not long ago. (After a start, that is. If its
+        records were old when they came, they stay until the file is.)"""
+        config, segments = self._config, self._segments
+        if len(segments.row) > 1:
+            return False
+        forever = not config.delete or config.retention_ms < 0
+        return forever or segments.last.was_written_since(now_ms - config.retention_ms)
 
     def _drop_first(self) -> None:
-        self._keep_state_of(self._segments[1].base_offset)
-        segment = self._segments.pop(0)
-        self._unsynced.forget(segment.files())
-        if segment.base_offset in self._snapshots:
-            self._snapshots.remove(segment.base_offset)
-        self._doomed.extend(segment.discard())
-        self._cursors.clear()
-
-    def _keep_state_of(self, offset: int) -> None:
-        """Once the batches before `offset` are deleted, only a snapshot taken there knows
-        who wrote them. It is there and synced, but for crashes and great haste."""
-        path = self.path / file_name(offset, SNAPSHOT)
-        try:
-            if offset not in self._snapshots:
-                self._disk.write_file(path, self._producers_at(offset).snapshot())
-                self._snapshots = sorted([*self._snapshots, offset])
-            elif self._flushing or self._unsynced.holds(path):
-                self._disk.open(path).pin().sync()
-                self._disk.sync_dir(self.path)
-        except OSError:
-            pass  # A full disk must not keep us from deleting.
+        first, following = self._segments.bases[:2]
+        # Once the batches are deleted, only a snapshot knows who wrote them.
+        self._snapshots.make_sure_of(
+            following,
+            lambda: self._producers_at(following),
+            may_be_unsynced=self._flushing is not None,
+        )
+        self._snapshots.drop(first)
+        self._doomed += self._segments.drop_first()
 
     def _producers_at(self, offset: int) -> Producers:
         if offset == self.end:
             return self._producers
-        snapshots, now_ms = self._snapshots, self._segments[-1].created_ms
-        return producers_at(
-            self._disk, self.path, self._segments, snapshots, offset, now_ms
-        )[0]
+        row, now_ms = self._segments.row, self._segments.last.created_ms
+        snapshots = self._snapshots.offsets
+        return producers_at(self._disk, self.path, row, snapshots, offset, now_ms)[0]
 
     def take_doomed(self) -> list[Path]:
         """Files that nobody needs any more, to be removed when there is time."""

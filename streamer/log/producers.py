@@ -8,6 +8,8 @@ For each producer id we keep its epoch and its last five batches, which tells ap
     new epoch, sequence 0                new: append it
     sequence follows the last            new: append it
     any other sequence                   out of order: a batch was lost on the way
+    transactional, but none is open      refused, unless its coordinator knows better
+    not so, but one is open              refused
 
 Five, because a client keeps at most five requests in flight to a broker. A producer that
 we know nothing of (it is new, or was quiet for so long that we forgot it) may start with
@@ -85,10 +87,15 @@ class SnapshotDamaged(Exception):
     """Not what was written; an older snapshot and the log say the same."""
 
 
-def judge(state: ProducerState | None, header: Header) -> Sent | Fault | None:
-    """Where a repeated batch already is, why a batch is refused, or None: append it."""
+def judge(
+    state: ProducerState | None, header: Header, *, in_transaction: bool = False
+) -> Sent | Fault | None:
+    """Where a repeated batch already is, why a batch is refused, or None: append it.
+
+    `in_transaction`: its coordinator has opened a transaction for this partition.
+    """
     if state is None:
-        return None
+        return _judge_transaction(NO_OFFSET, header, in_transaction)
     first, last = header.base_sequence, header.last_sequence
     if header.producer_epoch == state.epoch:
         for sent in state.batches:
@@ -106,10 +113,20 @@ def judge(state: ProducerState | None, header: Header) -> Sent | Fault | None:
             ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
             f"Producer {header.producer_id} sent sequence {first} instead of {expected}.",
         )
-    if state.transaction_start >= 0 and not header.is_transactional:
+    return _judge_transaction(state.transaction_start, header, in_transaction)
+
+
+def _judge_transaction(start: int, header: Header, in_transaction: bool) -> Fault | None:
+    """`start` is where the producer's open transaction begins here, if it has one."""
+    if start >= 0 and not header.is_transactional:
         return Fault(
             ErrorCode.INVALID_TXN_STATE,
             f"Producer {header.producer_id} has a transaction open, the batch has none.",
+        )
+    if start < 0 and header.is_transactional and not in_transaction:
+        return Fault(
+            ErrorCode.INVALID_TXN_STATE,
+            f"Producer {header.producer_id} has no transaction open on this partition.",
         )
     return None
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamer.log.errors import CorruptLog
-from streamer.log.segment import NotInMemory, Segment, locate
+from streamer.log.errors import CorruptLog, NotInMemory
+from streamer.log.segment import Segment, locate
 from streamer.wire.batch import HEADER_SIZE, MAGIC, Buffer, crc_of, read_header
 
 CURSORS_MAX = 64

@@ -16,31 +16,50 @@ all batches since. The same goes for the other small files: the batches know it 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from uuid import UUID
 
+from streamer.log.checkpoints import PARTITION_METADATA, write_partition_metadata
 from streamer.log.config import LogConfig
-from streamer.log.disk import Disk
+from streamer.log.disk import TEMPORARY, Disk
 from streamer.log.epochs import FIRST, Epochs, EpochsDamaged, EpochStart, epochs_path
 from streamer.log.errors import CorruptLog
-from streamer.log.producers import FinishedTransaction, Producers, SnapshotDamaged
+from streamer.log.producers import Producers
+from streamer.log.replay import (
+    note_aborted,
+    number_of,
+    producers_at,
+    read_aborted_of,
+    replay,
+)
 from streamer.log.segment import (
     DELETED,
     INDEX_FILES,
     LOG,
     SNAPSHOT,
     Segment,
-    SegmentView,
     file_name,
     locate,
     walk_batches,
 )
-from streamer.log.transactions import Aborted, TransactionIndexDamaged
-from streamer.wire.batch import Buffer, Header, crc_of, read_marker
+from streamer.wire.batch import Buffer, Header, crc_of
 
-TEMPORARY = ".tmp"
+_UNFLUSHED = (
+    "After a crash nothing need be done: the disk had not confirmed them, so no producer"
+    " with acks=all was told that they are kept. After anything else, check the disk"
+    " (dmesg, SMART)."
+)
+_PERHAPS_ACKNOWLEDGED = (
+    "With log.durability=page-cache, producers may have been told that they are kept: let"
+    " them send again what matters, and set log.durability=fsync where that must not be."
+)
+_FLUSHED = (
+    "The disk had confirmed them. Check it (dmesg, SMART); then restore the folder from a"
+    " backup, or have the producers send again what they still have."
+)
+
 EPOCH_WITNESSES = 3
 
 
@@ -57,7 +76,41 @@ class Recovered:
     leftovers: list[Path] = field(default_factory=list)
     """Renamed files that nobody needs any more."""
     cut: str | None = None
-    """What was lost, in words; None if nothing was."""
+    """What was lost, why, and what to do about it; None if nothing was."""
+    unsynced_files: list[Path] = field(default_factory=list)
+    unsynced_folders: list[Path] = field(default_factory=list)
+    """What the next flush must make sure of as well."""
+
+
+def begin_empty(
+    disk: Disk, folder: Path, topic_id: UUID, config: LogConfig, now_ms: int
+) -> Recovered:
+    """A new partition's parts, on disk but not synced."""
+    disk.make_dir(folder)
+    epochs = Epochs([EpochStart(FIRST, 0)])
+    files = {
+        epochs_path(folder): epochs.write(),
+        folder / PARTITION_METADATA: write_partition_metadata(topic_id),
+    }
+    for path, data in files.items():
+        disk.write_file(path, data, durable=False)
+    segment = Segment.create(disk, folder, 0, now_ms, config.index_interval_bytes)
+    return Recovered(
+        [segment],
+        epochs,
+        Producers(),
+        0,
+        0,
+        [],
+        unsynced_files=list(files),
+        unsynced_folders=[folder, folder.parent],
+    )
+
+
+def without_files(disk: Disk, folder: Path, config: LogConfig, now_ms: int) -> Recovered:
+    """The parts of a partition whose files cannot be had."""
+    segment = Segment(disk, folder, 0, now_ms, config.index_interval_bytes)
+    return Recovered([segment], Epochs([]), Producers(), 0, 0, [])
 
 
 @dataclass(slots=True)
@@ -95,6 +148,13 @@ class Recovery:
         self._leftovers: list[Path] = []
 
     def run(self, *, clean: bool) -> Recovered:
+        found = self._find(clean)
+        if not clean:
+            # A killed process may have made files that their folder would still lose.
+            found.unsynced_folders += [self._folder, self._folder.parent]
+        return found
+
+    def _find(self, clean: bool) -> Recovered:
         names = self._tidy(self._disk.list(self._folder))
         snapshots = sorted(_offsets(names, SNAPSHOT))
         segments = [self._existing(base) for base in sorted(_offsets(names, LOG))]
@@ -158,7 +218,8 @@ class Recovery:
         cut = None
         epochs = self._read_epochs([], start)
         if self._recovery_point > start:
-            cut = f"all its files, up to offset {self._recovery_point}"
+            point = self._recovery_point
+            cut = f"All its files, up to offset {point}, are gone.\n  -> {_FLUSHED}"
             epochs = self._bump(epochs, start)
         self._forget_snapshots(snapshots, 0)
         return Recovered(
@@ -188,7 +249,7 @@ class Recovery:
 
     def _open_unclean(self, segments: list[Segment], snapshots: list[int]) -> Recovered:
         epochs = self._read_epochs(segments, None)
-        number = max(0, _number_of(segments, self._recovery_point))
+        number = max(0, number_of(segments, self._recovery_point))
         position, expected = self._scan_start(segments[number])
         producers, kept = self._producers(segments[: number + 1], snapshots, expected)
         self._keep_aborted(segments, number, expected)
@@ -222,7 +283,7 @@ class Recovery:
         scan: _Scan,
     ) -> Recovered:
         """Make sure of what was found, so that it may be served at once."""
-        cut = _what_was_cut(scan, end, self._recovery_point)
+        cut = _what_was_cut(scan, end, self._recovery_point, durable=self._durable)
         self._sync(scan, snapshots)
         if cut is not None or not self._durable:
             epochs = self._bump(epochs, end)
@@ -239,7 +300,7 @@ class Recovery:
         for offset in snapshots:
             if offset >= self._recovery_point:
                 path = self._folder / file_name(offset, SNAPSHOT)
-                self._disk.open(path).pin().sync()
+                self._disk.sync_file(path)
         if scan.checked:
             self._disk.sync_dir(self._folder)
             self._disk.sync_dir(self._folder.parent)
@@ -248,7 +309,7 @@ class Recovery:
         try:
             segment.write_indexes()
             for path in segment.index_files():
-                self._disk.open(path).pin().sync()
+                self._disk.sync_file(path)
         except OSError:
             pass  # The disk is full; what is missing is in memory until there is room.
 
@@ -390,139 +451,9 @@ class Recovery:
         )
 
 
-def producers_at(
-    disk: Disk,
-    folder: Path,
-    segments: list[Segment],
-    snapshots: list[int],
-    offset: int,
-    now_ms: int,
-) -> tuple[Producers, list[int]]:
-    """Who had written what is below `offset`, and which snapshots turned out damaged."""
-    damaged: list[int] = []
-    for number in reversed([each for each in snapshots if each <= offset]):
-        try:
-            data = disk.read_file(folder / file_name(number, SNAPSHOT))
-            producers = Producers.restore(data)
-        except SnapshotDamaged:
-            damaged.append(number)
-            continue
-        replay_range(segments, producers, number, offset, now_ms)
-        return producers, damaged
-    producers = Producers()
-    replay_range(segments, producers, segments[0].base_offset, offset, now_ms)
-    return producers, damaged
-
-
-def replay(
-    producers: Producers, header: Header, batch: Buffer, now_ms: int
-) -> FinishedTransaction | None:
-    """Note a batch from the log; the transaction that it ended, if it did."""
-    if header.producer_id < 0:
-        return None
-    if not header.is_control:
-        producers.accept(header, header.base_offset, now_ms)
-        return None
-    marker = read_marker(batch)
-    return marker and producers.finish(header, marker, header.base_offset, now_ms)
-
-
-def note_aborted(
-    segment: Segment, producers: Producers, finished: FinishedTransaction | None
-) -> None:
-    if finished is None or finished.commit:
-        return
-    still_open = producers.first_open_transaction
-    last_stable = finished.last_offset + 1 if still_open is None else still_open
-    segment.aborted.append(
-        Aborted(
-            finished.producer_id, finished.first_offset, finished.last_offset, last_stable
-        )
-    )
-
-
-def replay_range(
-    segments: list[Segment], producers: Producers, start: int, end: int, now_ms: int
-) -> None:
-    """Bring producers known at `start` up to `end`, from headers alone."""
-    for number in range(max(0, _number_of(segments, start)), len(segments)):
-        segment = segments[number]
-        if start >= end or segment.base_offset >= end:
-            return
-        try:
-            _replay_segment(segment.view(), producers, start, end, now_ms)
-        except CorruptLog:
-            # Reading will say so; the next file is found without this one.
-            continue
-
-
-def _replay_segment(
-    view: SegmentView, producers: Producers, start: int, end: int, now_ms: int
-) -> list[FinishedTransaction]:
-    finished = []
-    first = 0
-    if start > view.base_offset:
-        located = locate(view, start, gaps=True)
-        if located is None:
-            return []
-        first = located.position
-    for position, header in view.walk(first):
-        if header.base_offset >= end:
-            break
-        if header.producer_id < 0 or header.base_offset < start:
-            continue
-        batch = view.read(position, header.size) if header.is_control else b""
-        if (ended := replay(producers, header, batch, now_ms)) is not None:
-            finished.append(ended)
-    return finished
-
-
-def read_aborted_of(
-    disk: Disk, segments: list[Segment], number: int, end: int
-) -> list[Aborted]:
-    """A segment's aborted transactions below `end`."""
-    try:
-        listed = segments[number].aborted.read()
-    except TransactionIndexDamaged:
-        return _rebuild_aborted(disk, segments, number, end)
-    return [entry for entry in listed if entry.last_offset < end]
-
-
-def _rebuild_aborted(
-    disk: Disk, segments: list[Segment], number: int, end: int
-) -> list[Aborted]:
-    segment = segments[number]
-    producers = Producers()
-    try:
-        # Taken when the segment began.
-        producers = Producers.restore(disk.read_file(segment.path.with_suffix(SNAPSHOT)))
-    except (SnapshotDamaged, FileNotFoundError):
-        replay_range(
-            segments, producers, segments[0].base_offset, segment.base_offset, now_ms=0
-        )
-    view = segment.view()
-    rebuilt: list[Aborted] = []
-    try:
-        finished = _replay_segment(view, producers, segment.base_offset, end, now_ms=0)
-    except CorruptLog:
-        return rebuilt
-    return [
-        Aborted(
-            ended.producer_id, ended.first_offset, ended.last_offset, ended.last_offset + 1
-        )
-        for ended in finished
-        if not ended.commit
-    ]
-
-
 def _offsets(names: list[str], suffix: str) -> list[int]:
     stems = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
     return [int(stem) for stem in stems if stem.isdigit()]
-
-
-def _number_of(segments: list[Segment], offset: int) -> int:
-    """The segment that would hold `offset`, -1 if all begin behind it."""
-    return bisect_right(segments, offset, key=lambda segment: segment.base_offset) - 1
 
 
 def _epochs_of(segments: list[Segment]) -> Epochs:
@@ -539,9 +470,15 @@ def _epochs_of(segments: list[Segment]) -> Epochs:
     return Epochs(starts or [EpochStart(FIRST, 0)])
 
 
-def _what_was_cut(scan: _Scan, end: int, recovery_point: int) -> str | None:
-    if scan.lost_bytes:
-        return f"{scan.lost_bytes} bytes behind offset {end}: {scan.problem}"
+def _what_was_cut(
+    scan: _Scan, end: int, recovery_point: int, *, durable: bool
+) -> str | None:
     if end < recovery_point:
-        return f"offsets {end} to {recovery_point - 1}, which were flushed, are gone"
+        why = f": {scan.problem}" if scan.problem else ""
+        return f"Offsets {end} to {recovery_point - 1} are lost{why}.\n  -> {_FLUSHED}"
+    if scan.lost_bytes:
+        return (
+            f"{scan.lost_bytes:,} bytes behind offset {end} were cut off: {scan.problem}.\n"
+            f"  -> {_UNFLUSHED if durable else _PERHAPS_ACKNOWLEDGED}"
+        )
     return None

@@ -6,6 +6,7 @@ latest record; one without timestamps, as long as we have known it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from streamer.log.config import LogConfig
@@ -18,24 +19,35 @@ class SegmentAge(NamedTuple):
     end: int
     """The offset behind its last."""
     largest_timestamp: int
+    last: bool = False
+    """Whether it is the one that is written to."""
+
+
+class Deleted(NamedTuple):
+    """A segment that is gone, and why."""
+
+    base_offset: int
+    size: int
+    reason: str
 
 
 def judge(
-    segments: list[SegmentAge],
+    segments: Iterable[SegmentAge],
     config: LogConfig,
     *,
+    size: int,
     log_start: int,
     flushed: int,
     now_ms: int,
 ) -> list[str]:
-    """One reason for each segment that may go; `segments` are all, oldest first."""
-    excess = sum(segment.size for segment in segments) - config.retention_bytes
+    """One reason for each segment that may go, oldest first; `size` is that of all. No
+    further segment is looked at than the first that stays."""
+    excess = size - config.retention_bytes
     reasons: list[str] = []
-    for number, segment in enumerate(segments):
+    for segment in segments:
         if segment.end > flushed or segment.size == 0:
             break
-        last = number == len(segments) - 1
-        reason = _reason(segment, config, excess, log_start, now_ms, last=last)
+        reason = _reason(segment, config, excess, log_start, now_ms)
         if reason is None:
             break
         reasons.append(reason)
@@ -44,15 +56,9 @@ def judge(
 
 
 def _reason(
-    segment: SegmentAge,
-    config: LogConfig,
-    excess: int,
-    log_start: int,
-    now_ms: int,
-    *,
-    last: bool,
+    segment: SegmentAge, config: LogConfig, excess: int, log_start: int, now_ms: int
 ) -> str | None:
-    if segment.end <= log_start and not last:
+    if segment.end <= log_start and not segment.last:
         return f"it ends before the log's start, {log_start}"
     if not config.delete:
         return None
@@ -61,6 +67,6 @@ def _reason(
         return (
             f"its latest record is {age_ms} ms old, retention.ms is {config.retention_ms}"
         )
-    if config.retention_bytes >= 0 and excess >= segment.size and not last:
+    if config.retention_bytes >= 0 and excess >= segment.size and not segment.last:
         return f"the partition is {excess} bytes over retention.bytes"
     return None

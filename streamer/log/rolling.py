@@ -43,5 +43,6 @@ def _age(segment: Segment, batch: Arriving, now_ms: int) -> int:
 
 
 def _jitter(config: LogConfig, spread: int) -> int:
-    limit = min(config.segment_jitter_ms, config.segment_ms)
-    return spread * 2_654_435_761 % limit if limit > 0 else 0
+    if config.segment_jitter_ms <= 0:
+        return 0
+    return spread * 2_654_435_761 % min(config.segment_jitter_ms, config.segment_ms)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamer.log.disk import Disk, Pinned
-from streamer.log.errors import CorruptLog
+from streamer.log.errors import CorruptLog, NotInMemory
 from streamer.log.index import OFFSET_ENTRY, TIME_ENTRY, Index, IndexView
 from streamer.log.transactions import (
     CHECKSUM as TRANSACTION_CHECKSUM,
@@ -43,12 +43,7 @@ DELETED = ".deleted"
 INDEX_FILES = (OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, TRANSACTION_CHECKSUM)
 SEGMENT_FILES = (LOG, *INDEX_FILES, SNAPSHOT)
 
-
 NO_INDEX = IndexView(OFFSET_ENTRY, None, 0, [], 0)
-
-
-class NotInMemory(Exception):
-    """The read would have to wait for the disk, and was told not to."""
 
 
 def file_name(offset: int, suffix: str) -> str:
@@ -219,6 +214,11 @@ class Segment:
     def files(self) -> list[Path]:
         """All that there may be."""
         return [self.path.with_suffix(suffix) for suffix in SEGMENT_FILES]
+
+    def was_written_since(self, moment_ms: int) -> bool:
+        """Whether the file was, with no look into it; False if we know it better."""
+        unknown = self.largest_timestamp == UNKNOWN
+        return unknown and self._disk.modified_ms(self.path) > moment_ms
 
     def age_from(self) -> int:
         """When its latest record was written, as far as anyone can tell."""
@@ -396,17 +396,27 @@ def _confirm_time(
     return located.position if located.header.max_timestamp == timestamp else None
 
 
-def last_time_entry(view: SegmentView) -> tuple[int, int] | None:
+def last_time_entry(view: SegmentView, *, wait: bool = True) -> tuple[int, int] | None:
     """The time index's last word, if the log confirms it."""
     if not len(view.time_index):
         return None
-    entry = view.time_index.entry(len(view.time_index) - 1)
-    assert entry is not None, "waiting for the disk was allowed"
+    entry = view.time_index.entry(len(view.time_index) - 1, wait=wait)
+    if entry is None:
+        raise NotInMemory
     try:
-        confirmed = _confirm_time(view, *entry, gaps=True)
+        confirmed = _confirm_time(view, *entry, gaps=True, wait=wait)
     except CorruptLog:
         return None
     return None if confirmed is None else entry
+
+
+def largest_timestamp(view: SegmentView, *, wait: bool = True) -> int:
+    """By the time index, or by all batches if that is damaged."""
+    entry = last_time_entry(view, wait=wait)
+    if entry is not None:
+        return entry[0]
+    headers = view.walk(0, wait=wait)
+    return max([header.max_timestamp for _, header in headers], default=NO_TIMESTAMP)
 
 
 def walk_headers(

@@ -15,6 +15,7 @@ from support.logs import (
     records,
     records_in,
     reopen,
+    search,
 )
 
 from streamer.log.config import LogConfig
@@ -154,8 +155,8 @@ def test_no_flipped_bit_beside_the_segment_makes_a_wrong_or_a_lost_record(
             assert content(partition) == everything, f"{path} bit {bit}"
             assert partition.aborted_between(0, end) == aborted, f"{path} bit {bit}"
             assert partition.producer_states()[1].last_sequence > 0
-            found = partition.offset_for_timestamp(NOW + 9, end)
-            assert found is not None
-            assert found.timestamp >= NOW + 9
-            assert partition.max_timestamp(end) is not None
+            late = search(partition.search_timestamp(NOW + 9, end))
+            assert late is not None
+            assert late.timestamp >= NOW + 9
+            assert search(partition.search_newest(end)) is not None
             put_back(disk, files)

@@ -157,8 +157,12 @@ def test_retention_goes_over_all_partitions() -> None:
         append(partition, batch(b"v", timestamp=NOW))
         flush(partition)
     clock.now += 2000
-    deleted = directory.apply_retention()
-    assert [partition.index for partition, _ in deleted] == [0, 1, 2]
+    seen = []
+    for partition, deleted in directory.apply_retention():
+        assert len(deleted) == 1
+        seen.append(partition.index)
+        directory.delete_partition(partition)
+    assert seen == [0, 1, 2]
 
 
 def test_a_damaged_checkpoint_file_costs_a_scan_and_no_records() -> None:

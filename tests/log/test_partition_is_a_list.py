@@ -75,7 +75,7 @@ class PartitionIsAList(RuleBasedStateMachine):
     # Appending.
 
     def _appended(self, data: bytes, values: list[bytes], producer: int) -> int:
-        appended = self.partition.append(data, now_ms=self.clock.now)
+        appended = self.partition.append(data, now_ms=self.clock.now, in_transaction=True)
         assert appended.base_offset == len(self.model)
         assert appended.last_offset == len(self.model) + len(values) - 1
         assert not appended.repeated

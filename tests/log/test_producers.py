@@ -35,7 +35,7 @@ def producers(*headers: Header) -> Producers:
 
 
 def verdict(known: Producers, each: Header) -> Sent | Fault | None:
-    return judge(known.get(1), each)
+    return judge(known.get(1), each, in_transaction=True)
 
 
 def code(known: Producers, each: Header) -> ErrorCode | None:
@@ -116,6 +116,48 @@ def test_within_a_transaction_a_batch_outside_it_is_refused() -> None:
     assert verdict(known, header(1, txn=True)) is None
     assert code(known, header(1)) == ErrorCode.INVALID_TXN_STATE
     assert known.first_open_transaction == 0
+
+
+REFUSED = ErrorCode.INVALID_TXN_STATE
+REPEATED = "repeated"
+
+
+@pytest.mark.parametrize(
+    ("known", "transactional", "coordinator_agrees", "expected"),
+    [
+        # Nobody knows the producer.
+        ([], True, False, REFUSED),
+        ([], True, True, None),
+        ([], False, False, None),
+        # It has written, outside of a transaction.
+        ([header(0)], True, False, REFUSED),
+        ([header(0)], True, True, None),
+        ([header(0)], False, False, None),
+        # It has a transaction open: the coordinator need not be asked again.
+        ([header(0, txn=True)], True, False, None),
+        ([header(0, txn=True)], True, True, None),
+        ([header(0, txn=True)], False, True, REFUSED),
+        # Sequences are judged first, repetitions before all else.
+        ([header(0), header(1)], True, False, REPEATED),
+        ([header(5)], True, False, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER),
+        ([header(0, epoch=1)], True, False, ErrorCode.INVALID_PRODUCER_EPOCH),
+    ],
+)
+def test_only_a_coordinator_opens_a_transaction(
+    known: list[Header],
+    transactional: bool,
+    coordinator_agrees: bool,
+    expected: ErrorCode | str | None,
+) -> None:
+    found = judge(
+        producers(*known).get(1),
+        header(1, txn=transactional),
+        in_transaction=coordinator_agrees,
+    )
+    if expected == REPEATED:
+        assert isinstance(found, Sent)
+    else:
+        assert (found.code if isinstance(found, Fault) else found) == expected
 
 
 def finish(known: Producers, marker: Marker, offset: int, epoch: int = 0) -> object:

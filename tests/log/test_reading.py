@@ -18,12 +18,13 @@ from support.logs import (
     records,
     records_in,
     reopen,
+    search,
     values,
 )
 
 from streamer.log.config import LogConfig
 from streamer.log.disk import RealDisk
-from streamer.log.errors import CorruptLog, OffsetOutOfRange, Refused
+from streamer.log.errors import CorruptLog, NotInMemory, OffsetOutOfRange, Refused
 from streamer.log.partition import Partition
 from streamer.log.reading import ReadPlan
 from streamer.wire.batch import read_header, read_headers
@@ -164,21 +165,21 @@ def test_a_reader_in_a_thread_sees_only_whole_batches_while_the_loop_writes(
     failures: list[BaseException] = []
     done = threading.Event()
 
-    def read() -> None:
+    def read_on() -> None:
         while not done.is_set() or plans:
             if plans:
                 start, up_to, plan = plans.pop()
                 try:
                     result = plan.run()
                     assert result is not None
-                    found = [record.offset for record in records_in(result.data)]
-                    assert found[0] == start
-                    assert found == list(range(start, found[-1] + 1))
-                    assert found[-1] < up_to
+                    read = [record.offset for record in records_in(result.data)]
+                    assert read[0] == start
+                    assert read == list(range(start, read[-1] + 1))
+                    assert read[-1] < up_to
                 except BaseException as error:
                     failures.append(error)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read_on)
     thread.start()
     for number in range(1, 3000):
         append(partition, batch(b"%d" % number))
@@ -204,14 +205,59 @@ def test_a_timestamp_leads_to_the_first_record_of_that_time_or_later() -> None:
     model = [(record.timestamp, record.offset) for record in records(partition)]
     for each in (partition, reopen(disk, TINY), reopen(disk, TINY, recovery_point=40)):
         for time in range(NOW - 5, NOW + 3100, 7):
-            found = each.offset_for_timestamp(time, each.end)
+            first = search(each.search_timestamp(time, each.end))
             expected = next(((o, t) for t, o in model if t >= time), None)
-            assert (found and found[:2]) == expected
-        assert each.max_timestamp(each.end)[:2] == (77, NOW + 3095)  # type: ignore[index]
-        assert each.offset_for_timestamp(NOW + 3000, 10) is None
+            assert (first and first[:2]) == expected
+        for up_to in range(0, each.end + 1, 2):
+            newest = search(each.search_newest(up_to))
+            latest = max([t for t, o in model if o < up_to], default=None)
+            expected = next(((o, t) for t, o in model if t == latest), None)
+            assert (newest and newest[:2]) == expected
+        assert search(each.search_timestamp(NOW + 3000, 10)) is None
     flush(partition)
     partition.delete_records(13)
-    assert partition.offset_for_timestamp(0, partition.end)[0] == 13  # type: ignore[index]
+    first = search(partition.search_timestamp(0, partition.end))
+    assert first is not None
+    assert first.offset == 13
+
+
+def test_a_search_by_time_leaves_cold_data_to_those_who_may_wait() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk, TINY)
+    for number in range(20):
+        append(partition, batch(b"v" * 50, timestamp=NOW + number))
+    flush(partition)
+    partition.close(clean=True)
+    reopened = reopen(disk, TINY, recovery_point=20, clean=True)
+    disk.cold = True
+    for steps in (reopened.search_timestamp(NOW + 13, 20), reopened.search_newest(20)):
+        plan = next(steps)
+        with pytest.raises(NotInMemory):
+            plan.run(wait=False)
+        plan.run(wait=True)
+    assert search(reopened.search_timestamp(NOW + 13, 20)) == (13, NOW + 13, 0)
+    assert search(reopened.search_newest(20)) == (19, NOW + 19, 0)
+
+
+def test_a_search_by_time_goes_on_where_segments_are_deleted_meanwhile() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk, TINY)
+    for number in range(20):
+        append(partition, batch(b"v" * 50, timestamp=NOW + number))
+    flush(partition)
+    partition.close(clean=True)
+    reopened = reopen(disk, TINY, recovery_point=20, clean=True)
+    forward, back = reopened.search_timestamp(NOW + 13, 20), reopened.search_newest(20)
+    plans = [next(forward), next(back)]
+    reopened.delete_records(17)
+    for path in reopened.take_doomed():
+        disk.remove(path)
+    for plan in plans:
+        plan.run()
+    later = search(forward)
+    assert later is not None
+    assert later.offset >= 13
+    assert search(back) is None, "the last segment had it"
 
 
 def test_with_append_time_a_batch_is_as_old_as_the_broker_says() -> None:
@@ -221,7 +267,7 @@ def test_with_append_time_a_batch_is_as_old_as_the_broker_says() -> None:
     appended = partition.append(data, now_ms=NOW + 1)
     assert appended.log_append_time == NOW + 1
     assert {record.timestamp for record in records(partition)} == {NOW + 1}
-    assert partition.offset_for_timestamp(NOW + 1, 2) == (0, NOW + 1, 0)
+    assert search(partition.search_timestamp(NOW + 1, 2)) == (0, NOW + 1, 0)
     assert values(partition) == [b"a", b"b"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from support.disk import SimulatedDisk
 from support.logs import (
@@ -14,6 +16,7 @@ from support.logs import (
     flush,
     records,
     reopen,
+    search,
     values,
 )
 
@@ -167,9 +170,9 @@ def test_an_index_is_made_anew_when_it_is_gone_or_wrong(suffix: str, what: str) 
         reopened = reopen(disk, CONFIG, recovery_point=1000, clean=clean)
         assert values(reopened) == [b"%d" % one for one in range(1000)]
         assert records(reopened, 777)[0].value == b"777"
-        found = reopened.offset_for_timestamp(NOW, 1000)
-        assert found is not None
-        assert found.offset == 0
+        first = search(reopened.search_timestamp(NOW, 1000))
+        assert first is not None
+        assert first.offset == 0
 
 
 def test_what_was_cut_raises_the_leader_epoch_and_tells_where_the_old_one_ended() -> None:
@@ -233,6 +236,45 @@ def test_a_segment_behind_a_damaged_one_goes_with_it() -> None:
     assert not any(int(p.stem) > second for p in disk.files() if p.suffix == ".log")
     assert reopened.recovered is not None
     assert "checksum" in reopened.recovered
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_served_after_a_kill_survives_a_power_cut_right_after(seed: int) -> None:
+    disk = SimulatedDisk()
+    partition = create(disk, CONFIG)
+    append(partition, *[batch_of(1, number, b"x" * 90) for number in range(900)])
+    assert len([path for path in disk.files() if path.suffix == ".log"]) > 5
+    disk.kill()
+    served = reopen(disk, CONFIG)
+    assert served.high_watermark == 900
+    disk.crash(Random(seed))
+    again = reopen(disk, CONFIG)
+    assert again.end == 900
+    assert again.recovered is None
+    assert again.producer_states()[1].last_sequence == 899
+
+
+@pytest.mark.parametrize(
+    ("durable", "point", "expected"),
+    [
+        (True, 0, "40 bytes behind offset 7 were cut off: the file ends within a batch"),
+        (True, 0, "nothing need be done"),
+        (False, 0, "log.durability=page-cache"),
+        (True, 9, "Offsets 7 to 8 are lost: the file ends within a batch header (byte "),
+        (True, 9, "Check it (dmesg, SMART)"),
+    ],
+)
+def test_what_was_cut_is_told_in_full(durable: bool, point: int, expected: str) -> None:
+    disk = SimulatedDisk()
+    partition = filled(disk, 10)
+    path = FOLDER / f"{0:020d}.log"
+    size = partition.size // 10
+    disk.replace(path, disk.files()[path][: 7 * size + 40])
+    disk.kill()
+    told = reopen(disk, CONFIG, recovery_point=point, durable=durable).recovered
+    assert told is not None
+    assert expected in told
+    assert "  -> " in told
 
 
 def test_an_open_transaction_is_still_open_after_a_crash() -> None:

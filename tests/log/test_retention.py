@@ -86,6 +86,21 @@ def test_a_start_does_not_forget_how_young_a_segment_is() -> None:
         assert len(reopened.apply_retention(NOW + 6 * HOUR)) >= (2 if clean else 0)
 
 
+def test_a_young_file_is_not_read_to_learn_that_its_records_are_young() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk, CONFIG)
+    append(partition, batch(b"v", timestamp=NOW))
+    flush(partition)
+    partition.close(clean=True)
+    reopened = reopen(disk, CONFIG, recovery_point=1, clean=True)
+    before = disk.counts["read"]
+
+    disk.modified = NOW
+    assert reopened.apply_retention(NOW + HOUR - 1) == []
+    assert disk.counts["read"] == before
+    assert len(reopened.apply_retention(NOW + HOUR + 1)) == 1
+
+
 def test_segments_go_while_the_rest_is_still_large_enough() -> None:
     partition = hourly(SimulatedDisk())
     flush(partition)
@@ -118,8 +133,14 @@ def test_a_compacted_topic_keeps_everything() -> None:
 def test_the_oldest_first_and_no_further_than_the_first_that_stays(
     config: LogConfig, now_ms: int, expected: int
 ) -> None:
-    ages = [SegmentAge(100, 10, 100), SegmentAge(100, 20, 300), SegmentAge(50, 30, 50)]
-    reasons = retention.judge(ages, config, log_start=0, flushed=30, now_ms=now_ms)
+    ages = [
+        SegmentAge(100, 10, 100),
+        SegmentAge(100, 20, 300),
+        SegmentAge(50, 30, 50, last=True),
+    ]
+    reasons = retention.judge(
+        ages, config, size=250, log_start=0, flushed=30, now_ms=now_ms
+    )
     assert len(reasons) == expected
 
 

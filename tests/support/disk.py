@@ -4,7 +4,8 @@ What was written is visible at once and safe only when synced. `crash(random)` i
 cut: of each file's unsynced writes some are kept, in any order, cut at sector boundaries;
 of each folder's unsynced names the later ones may be gone. `fail` makes the n-th call of a
 kind raise; `capacity` fills the disk up; `flip` turns a bit; `cold` takes files out of
-memory. `counts` and `bytes_read` say what was done.
+memory; `modified` is when all files were last written to. `counts` and `bytes_read` say
+what was done.
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ class SimulatedDisk:
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.capacity = capacity
         self.cold = False
+        self.modified = 0
         self.era = 0
         self.counts: Counter[str] = Counter()
         self.bytes_read = 0
@@ -245,6 +247,9 @@ class SimulatedDisk:
     def size(self, path: Path) -> int:
         return len(self.inode(path).content)
 
+    def modified_ms(self, path: Path) -> int:
+        return self.modified
+
     def rename(self, old: Path, new: Path) -> None:
         self.step("rename", old)
         if old in self._dirs:
@@ -279,6 +284,11 @@ class SimulatedDisk:
 
     def make_dir(self, path: Path) -> None:
         self._dirs.update([path, *path.parents])
+
+    def sync_file(self, path: Path) -> None:
+        inode = self.inode(path)
+        self.step("sync", path)
+        inode.sync()
 
     def sync_dir(self, path: Path) -> None:
         self.step("sync_dir", path)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from streamer.log.config import LogConfig
 from streamer.log.disk import Disk
+from streamer.log.lookup import TimestampFound, TimestampPlan
 from streamer.log.partition import Partition
 from streamer.wire.batch import read_headers
 from streamer.wire.record import Record, read_records, write_batch
@@ -90,7 +91,15 @@ def reopen(
 
 def append(partition: Partition, *batches: bytes) -> None:
     for each in batches:
-        partition.append(each, now_ms=NOW)
+        partition.append(each, now_ms=NOW, in_transaction=True)
+
+
+def search(steps: Iterable[TimestampPlan]) -> TimestampFound | None:
+    """What a search by time comes to."""
+    answer = None
+    for plan in steps:
+        answer = plan.run() or answer
+    return answer
 
 
 def flush(partition: Partition) -> None:

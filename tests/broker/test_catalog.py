@@ -1,0 +1,198 @@
+"""The catalogue: changes that meet, changes that fail, and what a restart finds."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.core import running_broker
+from support.disk import SimulatedDisk
+
+from streamer.broker.catalog import (
+    PRODUCER_ID_BLOCK,
+    Catalog,
+    NotWritten,
+    TopicExists,
+    TopicGone,
+    TopicHasGrown,
+    invalid_name,
+)
+from streamer.broker.core import Broker
+
+DATA = Path("/data")
+
+
+class LateDisk:
+    """Syncs of the journal end late, and the latest of them first."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._waiting: list[asyncio.Event] = []
+        catalog._in_thread = self.in_thread
+
+    async def in_thread(self, job: Callable[[], None]) -> None:
+        job()
+        event = asyncio.Event()
+        self._waiting.append(event)
+        await event.wait()
+
+    async def all(self, *changes: Awaitable[Any]) -> list[Any]:
+        """What comes of changes that are begun at once."""
+        together = asyncio.gather(*changes, return_exceptions=True)
+        while not together.done():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if self._waiting:
+                self._waiting.pop().set()
+        return together.result()
+
+
+def described(broker: Broker) -> dict[str, tuple[object, ...]]:
+    return {
+        name: (topic.id, topic.overrides, [one.offline for one in topic.partitions])
+        for name, topic in broker.catalog.topics.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "ü", "a/b", "a" * 250, "a\n"])
+def test_some_names_are_no_names_for_topics(name: str) -> None:
+    assert invalid_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-9", "...", "a" * 249])
+def test_all_other_names_are(name: str) -> None:
+    assert invalid_name(name) is None
+
+
+async def test_changes_that_meet_leave_what_a_restart_finds() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        catalog = broker.catalog
+        topic = await catalog.create("t", 1, {})
+        late = LateDisk(catalog)
+
+        results = await late.all(
+            catalog.add_partitions(topic, 7),
+            catalog.alter_topic(topic, lambda now: {**now, "retention.ms": "1"}),
+            catalog.alter_topic(topic, lambda now: {**now, "segment.ms": "2"}),
+            catalog.alter_broker("", lambda now: {**now, "log.retention.ms": "3"}),
+            catalog.alter_broker("1", lambda now: {**now, "log.roll.ms": "4"}),
+        )
+        assert results == [None] * 5
+        before = described(broker)
+    async with running_broker(DATA, disk=disk) as broker:
+        assert described(broker) == before
+        assert before["t"][1:] == ({"retention.ms": "1", "segment.ms": "2"}, [None] * 7)
+        assert broker.config.number("log.retention.ms") == 3
+        assert broker.config.number("log.roll.ms") == 4
+
+
+async def test_the_smaller_of_two_numbers_of_partitions_changes_nothing(
+    broker: Broker,
+) -> None:
+    topic = broker.catalog.topics["t"]
+    late = LateDisk(broker.catalog)
+
+    results = await late.all(
+        broker.catalog.add_partitions(topic, 7),
+        broker.catalog.add_partitions(topic, 5),
+    )
+
+    assert isinstance(results[1], TopicHasGrown)
+    assert len(topic.partitions) == 7
+
+
+async def test_a_topic_made_anew_while_the_old_one_is_deleted_is_not_deleted(
+    broker: Broker,
+) -> None:
+    old = broker.catalog.topics["t"]
+    late = LateDisk(broker.catalog)
+
+    _, new = await late.all(broker.catalog.delete(old), broker.catalog.create("t", 1, {}))
+
+    assert broker.catalog.topics["t"] is new
+    assert new.partitions[0].offline is None
+    assert new.partitions[0].path.exists()
+    assert list(broker.directory.partitions()) == new.partitions
+
+
+async def test_a_deleted_topic_does_not_come_back_by_changes_that_were_under_way(
+    broker: Broker,
+) -> None:
+    topic = broker.catalog.topics["t"]
+    late = LateDisk(broker.catalog)
+
+    results = await late.all(
+        broker.catalog.delete(topic),
+        broker.catalog.add_partitions(topic, 2),
+        broker.catalog.alter_topic(topic, lambda now: {"retention.ms": "1"}),
+        broker.catalog.delete(topic),
+    )
+
+    assert [type(one) for one in results] == [list, *[TopicGone] * 3]
+    assert broker.catalog.topics == {}
+    assert broker.catalog.by_id(topic.id) is None
+
+
+async def test_of_two_who_create_a_topic_one_does(broker: Broker) -> None:
+    late = LateDisk(broker.catalog)
+
+    results = await late.all(
+        broker.catalog.create("u", 1, {}),
+        broker.catalog.create("u", 2, {}),
+    )
+
+    assert isinstance(results[1], TopicExists)
+    assert len(broker.catalog.topics["u"].partitions) == 1
+
+
+async def test_what_the_disk_does_not_take_has_not_happened() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        topic = await broker.catalog.create("t", 1, {})
+        before = described(broker)
+
+        disk.fail("write", errno.ENOSPC, name="catalog")
+        for change in (
+            lambda: broker.catalog.create("u", 1, {}),
+            lambda: broker.catalog.add_partitions(topic, 2),
+            lambda: broker.catalog.alter_topic(topic, lambda now: {"retention.ms": "1"}),
+            lambda: broker.catalog.alter_broker("", lambda now: {"log.roll.ms": "1"}),
+            lambda: broker.catalog.delete(topic),
+            broker.catalog.next_producer_id,
+        ):
+            with pytest.raises(NotWritten):
+                await change()
+
+        assert described(broker) == before
+        assert broker.config.number("log.roll.ms") != 1
+
+
+async def test_producer_ids_are_never_given_twice() -> None:
+    disk = SimulatedDisk()
+    given: list[int] = []
+    for _ in range(2):
+        async with running_broker(DATA, disk=disk) as broker:
+            late = LateDisk(broker.catalog)
+            given += await late.all(
+                *[broker.catalog.next_producer_id() for _ in range(PRODUCER_ID_BLOCK + 5)]
+            )
+
+    assert len(set(given)) == len(given)
+
+
+async def test_the_starts_are_counted_and_strangers_are_set_aside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        await broker.catalog.create("t", 1, {})
+        assert broker.catalog.starts == 1
+    disk.make_dir(DATA / "stranger-0")
+
+    async with running_broker(DATA, disk=disk) as broker:
+        assert broker.catalog.starts == 2
+        assert list(broker.catalog.topics) == ["t"]
+    assert "stranger-0" in caplog.text
+    assert not disk.exists(DATA / "stranger-0")

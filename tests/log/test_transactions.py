@@ -1,0 +1,50 @@
+"""A transaction is opened by its coordinator only; nobody else could ever end it."""
+
+import pytest
+from support.disk import SimulatedDisk
+from support.logs import NOW, batch, batch_of, create, flush, reopen, values
+
+from streamer.log.errors import Refused
+from streamer.log.partition import Partition
+from streamer.wire.batch import Marker
+from streamer.wire.error_codes import ErrorCode
+
+
+def transactional(sequence: int, value: bytes = b"v") -> bytes:
+    return batch_of(1, sequence, value, transactional=True)
+
+
+def refusal(partition: Partition, data: bytes) -> ErrorCode:
+    with pytest.raises(Refused) as caught:
+        partition.append(data, now_ms=NOW)
+    return caught.value.code
+
+
+def test_a_batch_of_a_transaction_that_nobody_began_is_refused() -> None:
+    partition = create(SimulatedDisk())
+
+    assert refusal(partition, transactional(0)) == ErrorCode.INVALID_TXN_STATE
+
+    partition.append(batch(b"plain"), now_ms=NOW)
+    flush(partition)
+    assert values(partition) == [b"plain"]
+    assert partition.last_stable == 1
+    assert partition.producer_states() == {}
+
+
+def test_once_it_is_open_here_the_coordinator_need_not_be_asked_until_its_end() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk)
+    partition.append(transactional(0, b"0"), now_ms=NOW, in_transaction=True)
+    partition.append(transactional(1, b"1"), now_ms=NOW)
+    flush(partition)
+    disk.kill()
+    reopened = reopen(disk)
+    reopened.append(transactional(2, b"2"), now_ms=NOW)
+    assert reopened.append(transactional(1, b"1"), now_ms=NOW).repeated
+
+    reopened.append_marker(1, 0, Marker(commit=True, coordinator_epoch=0), now_ms=NOW)
+
+    assert reopened.append(transactional(2, b"2"), now_ms=NOW).repeated
+    assert refusal(reopened, transactional(3)) == ErrorCode.INVALID_TXN_STATE
+    assert reopened.end == 4
