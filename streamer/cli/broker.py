@@ -16,6 +16,7 @@ import click
 from streamer import __version__
 from streamer.broker import config as broker_config
 from streamer.broker.config import BrokerConfig
+from streamer.broker.memory import keep_large_blocks
 from streamer.broker.server import Server, serve
 from streamer.errors import BrokerError
 from streamer.log.clock import SystemClock
@@ -159,6 +160,7 @@ def _run(config: BrokerConfig, address_file: Path | None) -> None:
         gc.collect()
         gc.freeze()
 
+    keep_large_blocks()
     try:
         import uvloop
     except ImportError:

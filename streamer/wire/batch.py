@@ -145,10 +145,11 @@ def read_headers(buffer: Buffer) -> Iterator[tuple[int, Header]]:
 
 def crc_of(buffer: Buffer, header: Header, position: int = 0) -> int:
     """The CRC32C that the batch at `position` should carry."""
-    # The library takes nothing but `bytes`; copying costs less than the checksum.
-    value: int = google_crc32c.value(
-        bytes(buffer[position + CRC_START : position + header.length + LENGTH_END])
-    )
+    signed = memoryview(buffer)[
+        position + CRC_START : position + header.length + LENGTH_END
+    ]
+    # The library takes nothing but `bytes`; one copy costs less than the checksum.
+    value: int = google_crc32c.value(bytes(signed))
     return value
 
 
