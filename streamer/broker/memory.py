@@ -1,9 +1,9 @@
 """Large blocks of memory are kept for the next request, not handed back to the system.
 
-Each Fetch and each large Produce takes a block of up to a megabyte or so and soon lets go of
-it. As delivered, glibc then returns it to the system, and the next one comes page by page
-again, zeroed: measured, that is half of what a Fetch of a megabyte costs. So the C library
-is told to keep what it has, up to a bound. Elsewhere (macOS, musl) nothing is changed.
+Each Fetch and each large Produce takes a block of up to a megabyte or so and soon lets go
+of it. As delivered, glibc then returns it to the system, and the next one comes page by
+page again, zeroed: measured, that is half of what a Fetch of a megabyte costs. So the C
+library is told to keep what it has, up to a bound. Elsewhere (macOS, musl) nothing changes.
 """
 
 import ctypes

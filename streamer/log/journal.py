@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import google_crc32c
-
 from streamer.log.disk import Disk, pin_once
 from streamer.log.errors import JournalDamaged
+from streamer.wire.checksum import crc32c
 
 Fact: TypeAlias = dict[str, Any]
 
@@ -123,7 +122,7 @@ def _title() -> bytes:
 
 def _line(fact: Fact) -> bytes:
     text = json.dumps(fact, separators=(",", ":")).encode("ascii")
-    checksum = google_crc32c.value(b"%08x " % len(text) + text)
+    checksum = crc32c(b"%08x " % len(text) + text)
     return b"%08x %08x %s\n" % (len(text), checksum, text)
 
 

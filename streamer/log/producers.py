@@ -29,9 +29,8 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-import google_crc32c
-
 from streamer.wire.batch import NO_SEQUENCE, Fault, Header, Marker, advance_sequence
+from streamer.wire.checksum import crc32c
 from streamer.wire.error_codes import ErrorCode
 
 WINDOW = 5
@@ -234,7 +233,7 @@ class Producers:
     def snapshot(self) -> bytes:
         rows = b"".join([_rows(*item) for item in self._states.items()])
         body = _COUNT.pack(len(rows) // ROW.size) + rows
-        return _SNAPSHOT_HEAD.pack(SNAPSHOT_VERSION, google_crc32c.value(body)) + body
+        return _SNAPSHOT_HEAD.pack(SNAPSHOT_VERSION, crc32c(body)) + body
 
     @classmethod
     def restore(cls, data: bytes) -> Producers:
@@ -311,7 +310,7 @@ def read_snapshot(data: bytes) -> list[SnapshotRow]:
     version, crc = _SNAPSHOT_HEAD.unpack_from(data)
     if version != SNAPSHOT_VERSION:
         raise SnapshotDamaged(f"its version is {version}, not {SNAPSHOT_VERSION}")
-    if google_crc32c.value(data[_SNAPSHOT_HEAD.size :]) != crc:
+    if crc32c(data[_SNAPSHOT_HEAD.size :]) != crc:
         raise SnapshotDamaged("it does not match its checksum")
     (count,) = _COUNT.unpack_from(data, _SNAPSHOT_HEAD.size)
     if len(data) != start + count * ROW.size:

@@ -26,7 +26,7 @@ from streamer.log.config import LogConfig
 from streamer.log.disk import TEMPORARY, Disk
 from streamer.log.epochs import FIRST, Epochs, EpochsDamaged, EpochStart, epochs_path
 from streamer.log.errors import CorruptLog
-from streamer.log.producers import Producers
+from streamer.log.producers import Producers, SnapshotDamaged, read_snapshot
 from streamer.log.replay import (
     note_aborted,
     number_of,
@@ -270,7 +270,7 @@ class Recovery:
                 break
         self._drop(segments, end_number + 1, scan)
         end = max(scan.expected, segments[0].base_offset)
-        kept = self._forget_snapshots(kept, end)
+        kept = self._intact(self._forget_snapshots(kept, end), expected)
         return self._settle(segments, epochs, producers, end, kept, scan)
 
     def _settle(
@@ -394,6 +394,9 @@ class Recovery:
         for segment in segments[number:]:
             scan.lost_bytes += segment.size
             self._leftovers.extend(segment.discard())
+        if segments[number:]:
+            # They must not come back beside what will be written in their place.
+            self._disk.sync_dir(self._folder)
         del segments[number:]
 
     # Producers and aborted transactions.
@@ -405,15 +408,36 @@ class Recovery:
         producers, damaged = producers_at(
             self._disk, self._folder, segments, snapshots, offset, self._now_ms
         )
-        self._leftovers.extend(self._folder / file_name(one, SNAPSHOT) for one in damaged)
-        return producers, [one for one in snapshots if one not in damaged]
+        return producers, self._without(snapshots, damaged)
+
+    def _without(self, snapshots: list[int], damaged: list[int]) -> list[int]:
+        # At once: before long there may be a good one of that name.
+        for offset in damaged:
+            self._disk.remove(self._folder / file_name(offset, SNAPSHOT))
+        return [offset for offset in snapshots if offset not in damaged]
+
+    def _intact(self, snapshots: list[int], beyond: int) -> list[int]:
+        """But for those that a power cut has torn: what was not synced is not believed."""
+        damaged = []
+        for offset in snapshots:
+            if offset > beyond:
+                path = self._folder / file_name(offset, SNAPSHOT)
+                try:
+                    read_snapshot(self._disk.read_file(path))
+                except SnapshotDamaged:
+                    damaged.append(offset)
+        return self._without(snapshots, damaged)
 
     def _forget_snapshots(self, snapshots: list[int], end: int) -> list[int]:
-        """Drop those of a future that did not come."""
-        for offset in snapshots:
+        """Drop those of a future that did not come. For good: when another one has got as
+        far, they would tell of producers that never were."""
+        gone = [offset for offset in snapshots if offset > end]
+        for offset in gone:
             path = self._folder / file_name(offset, SNAPSHOT)
-            if offset > end and self._disk.exists(path):
+            if self._disk.exists(path):
                 self._disk.remove(path)
+        if gone:
+            self._disk.sync_dir(self._folder)
         return [offset for offset in snapshots if offset <= end]
 
     def _keep_aborted(self, segments: list[Segment], number: int, expected: int) -> None:

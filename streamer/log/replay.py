@@ -8,7 +8,7 @@ alone, only markers are read whole.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamer.log.disk import Disk
@@ -84,7 +84,8 @@ def replay_range(
         if start >= end or segment.base_offset >= end:
             return
         try:
-            _replay_segment(segment.view(), producers, start, end, now_ms)
+            for _ in _replay_segment(segment.view(), producers, start, end, now_ms):
+                pass
         except CorruptLog:
             # Reading will say so; the next file is found without this one.
             continue
@@ -92,13 +93,13 @@ def replay_range(
 
 def _replay_segment(
     view: SegmentView, producers: Producers, start: int, end: int, now_ms: int
-) -> list[FinishedTransaction]:
-    finished = []
+) -> Iterator[FinishedTransaction]:
+    """Bring producers up to date, and tell the transactions that ended on the way."""
     first = 0
     if start > view.base_offset:
         located = locate(view, start, gaps=True)
         if located is None:
-            return []
+            return
         first = located.position
     for position, header in view.walk(first):
         if header.base_offset >= end:
@@ -107,8 +108,7 @@ def _replay_segment(
             continue
         batch = view.read(position, header.size) if header.is_control else b""
         if (ended := replay(producers, header, batch, now_ms)) is not None:
-            finished.append(ended)
-    return finished
+            yield ended
 
 
 def read_aborted_of(
@@ -137,13 +137,10 @@ def _rebuild_aborted(
     view = segment.view()
     rebuilt: list[Aborted] = []
     try:
-        finished = _replay_segment(view, producers, segment.base_offset, end, now_ms=0)
+        for ended in _replay_segment(view, producers, segment.base_offset, end, now_ms=0):
+            if not ended.commit:
+                producer_id, first, last, _ = ended
+                rebuilt.append(Aborted(producer_id, first, last, last + 1))
     except CorruptLog:
-        return rebuilt
-    return [
-        Aborted(
-            ended.producer_id, ended.first_offset, ended.last_offset, ended.last_offset + 1
-        )
-        for ended in finished
-        if not ended.commit
-    ]
+        pass  # A tail that is torn, most likely. What lies before it counts.
+    return rebuilt

@@ -15,9 +15,8 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-import google_crc32c
-
 from streamer.log.disk import Disk, File
+from streamer.wire.checksum import crc32c
 
 SUFFIX = ".txnindex"
 CHECKSUM = ".txnindex.crc32c"
@@ -53,7 +52,7 @@ def read_aborted(data: bytes) -> list[Aborted]:
 
 
 def _checksum(data: bytes) -> bytes:
-    return b"%08x\n" % google_crc32c.value(data)
+    return b"%08x\n" % crc32c(data)
 
 
 class AbortedTransactions:

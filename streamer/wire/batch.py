@@ -22,8 +22,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
-import google_crc32c
-
+from streamer.wire.checksum import crc32c
 from streamer.wire.error_codes import ErrorCode
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -148,9 +147,7 @@ def crc_of(buffer: Buffer, header: Header, position: int = 0) -> int:
     signed = memoryview(buffer)[
         position + CRC_START : position + header.length + LENGTH_END
     ]
-    # The library takes nothing but `bytes`; one copy costs less than the checksum.
-    value: int = google_crc32c.value(bytes(signed))
-    return value
+    return crc32c(signed)
 
 
 def stamp(header: Header, base_offset: int, leader_epoch: int) -> bytes:
@@ -164,7 +161,7 @@ def with_append_time(batch: Buffer, now_ms: int) -> bytes:
     attributes = _ATTRIBUTES.unpack_from(changed, CRC_START)[0] | APPEND_TIME
     _ATTRIBUTES.pack_into(changed, CRC_START, attributes)
     _MAX_TIMESTAMP.pack_into(changed, 35, now_ms)
-    _CRC.pack_into(changed, 17, google_crc32c.value(bytes(changed[CRC_START:])))
+    _CRC.pack_into(changed, 17, crc32c(memoryview(changed)[CRC_START:]))
     return bytes(changed)
 
 
@@ -196,7 +193,7 @@ def control_batch(
     )
     length = len(signed) + CRC_START - LENGTH_END
     head = _STAMP.pack(0, length, -1) + bytes([MAGIC])
-    return head + _CRC.pack(google_crc32c.value(signed)) + signed
+    return head + _CRC.pack(crc32c(signed)) + signed
 
 
 def read_marker(batch: Buffer) -> Marker | None:

@@ -136,6 +136,29 @@ def test_a_snapshot_of_a_future_that_did_not_come_is_not_believed() -> None:
     assert again.producer_states()[1].last_sequence == 4
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_nor_when_a_power_cut_brings_it_back(seed: int) -> None:
+    disk = SimulatedDisk()
+    partition = create(disk)
+    flush(partition)
+    append(partition, batch_of(1, 0, b"lost"))
+    snapshot = partition.begin_checkpoint()
+    assert snapshot is not None
+    snapshot.run()
+    disk.replace(FOLDER / f"{0:020d}.log", b"")
+    disk.kill()
+    reopened = reopen(disk)
+    append(reopened, batch_of(9, 0, b"x", transactional=True))
+    disk.crash(Random(seed))
+
+    again = reopen(disk)
+    assert 1 not in again.producer_states()
+    again.checkpoint()
+    disk.kill()
+    last = reopen(disk, recovery_point=again.checkpoint())
+    assert last.producer_states().keys() == again.producer_states().keys()
+
+
 def test_a_missing_recovery_point_means_that_all_is_checked() -> None:
     disk = SimulatedDisk()
     filled(disk, 50).close(clean=True)
@@ -236,6 +259,42 @@ def test_a_segment_behind_a_damaged_one_goes_with_it() -> None:
     assert not any(int(p.stem) > second for p in disk.files() if p.suffix == ".log")
     assert reopened.recovered is not None
     assert "checksum" in reopened.recovered
+
+
+def test_aborts_before_a_torn_tail_are_found_even_if_their_list_is_torn_as_well() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk)
+    append(partition, batch_of(1, 0, b"a", transactional=True))
+    partition.append_marker(1, 0, Marker(commit=False, coordinator_epoch=0), now_ms=NOW)
+    flush(partition)
+    partition.checkpoint()
+    append(partition, batch(b"torn"))
+    disk.kill()
+    log, aborts = FOLDER / f"{0:020d}.log", FOLDER / f"{0:020d}.txnindex"
+    size = len(disk.files()[log]) - len(batch(b"torn"))
+    disk.replace(log, disk.files()[log][:size] + bytes(len(batch(b"torn"))))
+    disk.flip(aborts, 77)
+
+    reopened = reopen(disk, recovery_point=2)
+    assert reopened.end == 2
+    assert reopened.aborted_between(0, 2) == [(1, 0)]
+
+
+def test_a_torn_snapshot_is_not_relied_on_when_what_lies_before_is_deleted() -> None:
+    disk = SimulatedDisk()
+    partition = create(disk, LogConfig(segment_bytes=150))
+    append(partition, batch_of(1, 0, b"x" * 50, transactional=True), batch(b"y" * 50))
+    flush(partition)
+    disk.kill()
+    disk.flip(FOLDER / f"{1:020d}.snapshot", 77)
+
+    reopened = reopen(disk)
+    assert reopened.delete_records(1) == 1
+    assert len([path for path in disk.files() if path.suffix == ".log"]) == 1
+    for path in reopened.take_doomed():
+        disk.remove(path)
+    disk.kill()
+    assert reopen(disk).last_stable == 0, "the transaction is still open"
 
 
 @pytest.mark.parametrize("seed", range(20))
