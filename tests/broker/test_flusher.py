@@ -55,7 +55,7 @@ class Told:
         self.flushed: list[Any] = []
         self.failed: list[Any] = []
         self.event = asyncio.Event()
-        self._now, self._seconds = 0.0, seconds
+        self._now, self.seconds = 0.0, seconds
         self.flusher = Flusher(
             asyncio.get_running_loop(),
             monotonic=self._monotonic,
@@ -64,7 +64,7 @@ class Told:
         )
 
     def _monotonic(self) -> float:
-        self._now += self._seconds
+        self._now += self.seconds
         return self._now
 
     def _on_flushed(self, partition: Partition) -> None:
@@ -125,6 +125,19 @@ async def test_a_quick_disk_is_waited_for_on_the_spot_and_a_slow_one_in_threads(
 
     assert quick.flushed[0].threads[-1] == "MainThread"
     assert set(slow.flushed[0].threads) == {"flusher-0"}
+
+
+async def test_one_slow_sync_gives_the_disk_back_to_the_threads_for_a_while() -> None:
+    told, log = Told(), Log()
+    for seconds, times in ((0.0, 200), (0.04, 1), (0.0, 50)):
+        told.seconds = seconds
+        for _ in range(times):
+            log.append(told.flusher)
+            await told.something()
+
+    assert log.threads[200] == "MainThread", "it was quick until then"
+    assert set(log.threads[201:]) == {"flusher-0"}
+    told.flusher.close()
 
 
 async def test_a_flush_that_was_begun_is_carried_out_when_the_broker_stops() -> None:

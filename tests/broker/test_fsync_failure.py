@@ -41,11 +41,11 @@ class Faults:
     """What happens to syncs in the processes that are started with `environment`."""
 
     folder: Path
-    library: Path
+    shim: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self.library), "FAULTS_FOLDER": str(self.folder)}
+        return {"LD_PRELOAD": str(self.shim), "FAULTS_FOLDER": str(self.folder)}
 
     def fail(self, path: str) -> None:
         """Let the next sync of a file with this in its path fail, once."""
@@ -70,11 +70,9 @@ def faults(tmp_path: Path) -> Faults:
         pytest.skip("a library to load before the C library needs Linux and gcc")
     folder = tmp_path / "faults"
     folder.mkdir()
-    library = folder / "faulty_sync.so"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True
-    )
-    return Faults(folder, library)
+    shim = folder / "faulty_sync.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, SOURCE, "-ldl"], check=True)
+    return Faults(folder, shim)
 
 
 def start(tmp_path: Path, faults: Faults) -> Server:
