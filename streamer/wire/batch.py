@@ -42,6 +42,8 @@ COMPRESSION_MASK = 0x07
 APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+DELETE_HORIZON = 0x40
+"""The base timestamp is when compaction may drop the batch's tombstones or its marker."""
 ZSTD = 4
 ZSTD_SINCE_PRODUCE = 7
 
@@ -95,6 +97,11 @@ class Header(NamedTuple):
     @property
     def is_control(self) -> bool:
         return self.attributes & CONTROL != 0
+
+    @property
+    def delete_horizon(self) -> int | None:
+        """When compaction may drop its tombstones or its marker; None if it has no date."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON else None
 
     @property
     def last_sequence(self) -> int:
@@ -165,6 +172,23 @@ def with_append_time(batch: Buffer, now_ms: int) -> bytes:
     return bytes(changed)
 
 
+def emptied(header: Header) -> bytes:
+    """What stays of a batch without its records: offsets, producer, sequence."""
+    kept = header.attributes & (APPEND_TIME | TRANSACTIONAL | CONTROL)
+    return sealed(
+        header._replace(attributes=kept, base_timestamp=NO_TIMESTAMP, record_count=0), b""
+    )
+
+
+def sealed(header: Header, packed: Buffer) -> bytes:
+    """The batch of this header and what follows it, its length and checksum made right."""
+    length = HEADER_SIZE - LENGTH_END + len(packed)
+    batch = bytearray(_HEADER.pack(*header._replace(length=length)))
+    batch += packed
+    _CRC.pack_into(batch, 17, crc32c(memoryview(batch)[CRC_START:]))
+    return bytes(batch)
+
+
 def control_batch(
     marker: Marker, *, producer_id: int, producer_epoch: int, timestamp: int
 ) -> bytes:
@@ -198,16 +222,19 @@ def control_batch(
 
 def read_marker(batch: Buffer) -> Marker | None:
     """What a control batch says; None for kinds of control record that are not ours."""
-    # One byte of record length, then attributes, timestamp delta, offset delta, key length:
-    # a marker is so short that each of its varints takes one byte, but the timestamp's and
-    # offset's deltas are 0 only by custom, so nothing else is accepted.
-    start = HEADER_SIZE + 1
-    if len(batch) < start + 16 or bytes(batch[start : start + 4]) != b"\0\0\0\x08":
+    # A marker is so short that its length, like all within it, is a varint of one byte. But
+    # for its timestamp's delta: that is 0 until compaction has dated the batch.
+    start = HEADER_SIZE + 2
+    record = bytes(batch[start : start + 32])
+    at = 1
+    while at < len(record) and record[at - 1] > 0x7F:
+        at += 1
+    if len(record) < at + 13 or record[at : at + 2] != b"\0\x08":
         return None
-    version, kind = _MARKER_KEY.unpack_from(batch, start + 4)
-    if version < 0 or kind not in (0, 1) or batch[start + 8] != 2 * _MARKER_VALUE.size:
+    version, kind = _MARKER_KEY.unpack_from(record, at + 2)
+    if version < 0 or kind not in (0, 1) or record[at + 6] != 2 * _MARKER_VALUE.size:
         return None
-    return Marker(bool(kind), _MARKER_VALUE.unpack_from(batch, start + 9)[1])
+    return Marker(bool(kind), _MARKER_VALUE.unpack_from(record, at + 7)[1])
 
 
 def advance_sequence(sequence: int, by: int) -> int:

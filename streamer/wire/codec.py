@@ -98,6 +98,15 @@ def uuid_of(data: bytes) -> UUID:
     return NO_UUID if data == NO_UUID_BYTES else UUID(bytes=data)
 
 
+def long_text(buffer: Buffer, at: int, n: int) -> str:
+    """A string read from where it is.
+
+    Decoding may take six times its size already, and a copy would be a seventh: after
+    an é and a 中, one 🦀 makes every letter four bytes wide, one copy at a time.
+    """
+    return str(memoryview(buffer)[at : at + n], "utf-8")
+
+
 def wrong_length(field: str, length: int, remaining: int) -> Malformed:
     if length == -1:
         return Malformed(f"{field} is null and may not be")

@@ -7,6 +7,10 @@ memory for `limit` bytes and not for what it would unfold to.
 Snappy comes in two wrappings: raw, as librdkafka writes it, and cut into blocks
 behind a header, as Java does ("xerial"). Both are read; raw is written.
 
+Java's client refuses lz4 whose blocks build on each other, which is what cramjam
+writes unless told otherwise. So the frame is ours, of independent blocks as Java
+writes them.
+
 `cramjam` is imported at first use: a broker that never looks inside a batch
 never loads it.
 """
@@ -27,6 +31,13 @@ GROWTH = 4
 XERIAL = b"\x82SNAPPY\x00"
 XERIAL_HEADER_BYTES = len(XERIAL) + 8  # and two versions, of no use
 BLOCK_SIZE = Struct(">i")
+
+# Independent blocks of up to 64 KiB, no checksums; the last byte is the header's own.
+LZ4_HEADER = bytes.fromhex("04224d18604082")
+LZ4_BLOCK_BYTES = 64 << 10
+LZ4_SIZE = Struct("<I")
+LZ4_AS_IT_IS = 1 << 31
+LZ4_END = bytes(4)
 
 # How cramjam says that the output did not fit into the buffer.
 OUTPUT_FULL = "failed to write whole buffer"
@@ -49,7 +60,25 @@ def compress(codec: Compression, data: Buffer) -> bytes:
         return bytes(data)
     if codec is Compression.SNAPPY:
         return bytes(module(codec).compress_raw(data))
+    if codec is Compression.LZ4:
+        return compress_lz4(data)
     return bytes(module(codec).compress(data))
+
+
+def compress_lz4(data: Buffer) -> bytes:
+    from cramjam import lz4
+
+    frame = bytearray(LZ4_HEADER)
+    for at in range(0, len(data), LZ4_BLOCK_BYTES):
+        block = data[at : at + LZ4_BLOCK_BYTES]
+        packed = bytes(lz4.compress_block(block, store_size=False))
+        if len(packed) < len(block):
+            frame += LZ4_SIZE.pack(len(packed))
+            frame += packed
+        else:
+            frame += LZ4_SIZE.pack(len(block) | LZ4_AS_IT_IS)
+            frame += block
+    return bytes(frame + LZ4_END)
 
 
 def decompress(

@@ -1,11 +1,13 @@
 """The message tables of `schema/`, parsed.
 
-Each file describes one kind of request and its response:
+Each file describes one kind of request and its response; or, in `schema/state/`, one
+record that the broker keeps, with `record` instead of `request` and `response`:
 
     # What it is for.
 
     versions 3-11                     those we read and write
-    flexible 9+                       from here on: compact lengths and tagged fields
+    flexible 9+                       from here on: compact lengths and tagged fields;
+                                      or `none`: never
 
     request
       acks        int16               a field: its name, its type, and if need be
@@ -48,6 +50,8 @@ SCALARS = {
     "records": b"",
 }
 
+NEVER = 1 << 15  # a version is an int16
+
 FIELD = re.compile(
     r"""(?P<indent>\ +)(?P<name>[a-z][a-z0-9_]*)
         \ +(?P<open>\[)?(?P<type>[A-Za-z][A-Za-z0-9]*)(?(open)\])(?P<null>\?(?:\d\S*)?)?
@@ -83,8 +87,8 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    name: str  # ProduceRequest
-    api_key: int
+    name: str  # ProduceRequest, OffsetCommitValue
+    api_key: int | None  # None: a record of the broker's own
     versions: range
     flexible: range
     fields: tuple[Field, ...]
@@ -116,18 +120,15 @@ def load(api_key: ApiKey) -> tuple[Message, Message] | None:
     return parse((text or b"").decode(), api_key)
 
 
-def parse(text: str, api_key: ApiKey) -> tuple[Message, Message]:
-    lines = list(significant(text))
-    head = {line.text.split()[0]: line for line in lines if not line.indent}
-    if list(head) != ["versions", "flexible", "request", "response"]:
-        raise SchemaError(
-            "expected versions, flexible, request and response, in this order"
-        )
+def load_record(name: str) -> Message:
+    """The table of a state record, by the name of its class."""
+    file = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    text = get_data("streamer.wire", f"schema/state/{file}.txt")
+    return parse_record((text or b"").decode(), name)
 
-    versions = version_range(head["versions"].text.split()[1], range(1 << 15))
-    flexible = version_range(head["flexible"].text.split()[1], versions)
-    middle = lines.index(head["response"])
-    parts = {"Request": lines[3:middle], "Response": lines[middle + 1 :]}
+
+def parse(text: str, api_key: ApiKey) -> tuple[Message, Message]:
+    versions, flexible, bodies = parse_sections(text, "request", "response")
     request, response = (
         Message(
             name=api_key.title + part,
@@ -136,9 +137,36 @@ def parse(text: str, api_key: ApiKey) -> tuple[Message, Message]:
             flexible=flexible,
             fields=parse_fields(body, indent=2, within=versions),
         )
-        for part, body in parts.items()
+        for part, body in zip(("Request", "Response"), bodies, strict=True)
     )
     return request, response
+
+
+def parse_record(text: str, name: str) -> Message:
+    versions, flexible, (body,) = parse_sections(text, "record")
+    return Message(
+        name=name,
+        api_key=None,
+        versions=versions,
+        flexible=flexible,
+        fields=parse_fields(body, indent=2, within=versions),
+    )
+
+
+def parse_sections(text: str, *names: str) -> tuple[range, range, list[list[Line]]]:
+    """All versions, the flexible ones, and the lines below each of `names`."""
+    lines = list(significant(text))
+    head = {line.text.split()[0]: line for line in lines if not line.indent}
+    if list(head) != ["versions", "flexible", *names]:
+        raise SchemaError(
+            f"expected versions, flexible, {' and '.join(names)}, in this order"
+        )
+
+    versions = version_range(head["versions"].text.split()[1], range(NEVER))
+    flexible = flexible_range(head["flexible"].text.split()[1], versions)
+    starts = [lines.index(head[name]) for name in names]
+    bodies = [lines[start + 1 : end] for start, end in pairwise([*starts, len(lines)])]
+    return versions, flexible, bodies
 
 
 def significant(text: str) -> Iterator[Line]:
@@ -189,6 +217,10 @@ def version_range(text: str | None, within: range) -> range:
     first, dash, last = text.rstrip("+").partition("-")
     until = int(last) if dash else within[-1] if text.endswith("+") else int(first)
     return range(max(int(first), within[0]), min(until, within[-1]) + 1)
+
+
+def flexible_range(text: str, within: range) -> range:
+    return range(NEVER, NEVER) if text == "none" else version_range(text, within)
 
 
 def default_of(type_: str, given: str | None, *, array: bool, null: str | None) -> object:

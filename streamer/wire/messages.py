@@ -136,7 +136,7 @@ def new_reader(direction: int, api_key: int, version: int) -> Reader:
     found = classes(api_key)
     if found is None or version not in versions(api_key):
         raise UnsupportedVersion(f"we know no version {version} of key {api_key}")
-    return compile_reader(found[direction], version)
+    return compile_reader(found[direction], version, bounded=direction == 0)
 
 
 def new_writer(cls: Any, version: int) -> Writer:

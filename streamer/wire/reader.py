@@ -3,6 +3,7 @@
 For version 9 of a Metadata request it begins so:
 
     def read(buffer, at, end):
+        room = room_for(end - at)
         message = new(MetadataRequest)
         n = buffer[at]
         at += 1
@@ -14,16 +15,25 @@ For version 9 of a Metadata request it begins so:
         else:
             if n < 0 or n * 2 > end - at:
                 raise wrong_length("topics", n, end - at)
-            message.topics = message_topics = []
-            for _ in range(n):
-                topic = new(Topic)
+            if n * cost_of_message_topics <= room:
+                room -= n * cost_of_message_topics
+                message.topics = message_topics = []
+                for _ in range(n):
+                    topic = new(Topic)
+                    ...
+            else:
+                message.topics, at = rows_of_message_topics(buffer, at, end, n)
 
 Neighbours of fixed width are unpacked with one call, together with the length
 that follows them. `source_of_reader` gives the whole text of one.
+
+Anybody may send a request, so its arrays are charged to a `room`, as `rows.py`
+tells. Responses come from a broker that we chose to ask: theirs are always lists.
 """
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from struct import Struct as Layout, unpack_from
 from typing import Any
 
@@ -34,6 +44,7 @@ from streamer.wire.codec import (
     Buffer,
     fewest_bytes,
     fewest_bytes_of,
+    long_text,
     read_varint,
     skip_tags,
     uuid_of,
@@ -42,36 +53,70 @@ from streamer.wire.codec import (
     wrong_tag,
 )
 from streamer.wire.definition import Field, Message
+from streamer.wire.rows import (
+    ElementReader,
+    Rows,
+    heaviest_element,
+    is_fixed,
+    passed,
+    room_for,
+)
 from streamer.wire.source import Source
 
 # Takes a buffer, where the message starts in it and where the buffer ends; gives
 # the message and where it ended.
 Reader = Callable[[Buffer, int, int], tuple[Any, int]]
+# Takes where an array's elements start, and how many they are.
+RowsMaker = Callable[[Buffer, int, int, int], tuple[Rows, int]]
 
 
-def compile_reader(cls: Any, version: int) -> Reader:
-    made: Reader = source_of_reader(cls, version).compile(
+def compile_reader(cls: Any, version: int, *, bounded: bool = True) -> Reader:
+    made: Reader = source_of_reader(cls, version, bounded=bounded).compile(
         f"{cls.__name__} v{version} reader"
     )
     return made
 
 
-def source_of_reader(cls: Any, version: int) -> Source:
+def source_of_reader(cls: Any, version: int, *, bounded: bool = True) -> Source:
     message: Message = cls.definition
-    making = ReaderSource(cls, version, flexible=version in message.flexible)
+    making = ReaderSource(cls, version, bounded=bounded)
+    making.begin(message.fields, room="room_for(end - at)")
     making.struct("message", cls, message.fields)
     making.source.add("return message, at")
     return making.source
 
 
+def compile_element_reader(cls: Any, version: int, field: Field) -> ElementReader:
+    """For one element of an array. It has no room: arrays inside it are Rows too."""
+    making = ReaderSource(cls, version, bounded=True)
+    making.begin((field.element,), room="0")
+    making.element(field)
+    making.source.add(f"return {element_variable(field)}, at")
+    made: ElementReader = making.source.compile(
+        f"{cls.__name__} v{version} reader of {field.name}"
+    )
+    return made
+
+
+def carry_records(fields: tuple[Field, ...]) -> bool:
+    return any(f.type == "records" or carry_records(f.fields) for f in fields)
+
+
+def element_variable(field: Field) -> str:
+    return variable(field.type) if field.is_struct else "item"
+
+
 class ReaderSource:
-    def __init__(self, cls: Any, version: int, *, flexible: bool) -> None:
-        self.cls, self.version, self.flexible = cls, version, flexible
+    def __init__(self, cls: Any, version: int, *, bounded: bool) -> None:
+        self.cls, self.version, self.bounded = cls, version, bounded
+        self.flexible = version in cls.definition.flexible
         self.source = Source("read(buffer, at, end)")
         self.source.names |= {
             "new": object.__new__,
             "uuid_of": uuid_of,
+            "long_text": long_text,
             "read_varint": read_varint,
+            "room_for": room_for,
             "skip_tags": skip_tags,
             "unpack_from": unpack_from,
             "wrong_length": wrong_length,
@@ -79,6 +124,13 @@ class ReaderSource:
         }
         self.fixed: list[tuple[str, str]] = []  # (target, type) still to be unpacked
         self.tag_depth = 0
+
+    def begin(self, fields: tuple[Field, ...], *, room: str) -> None:
+        """What comes before the fields: the room for arrays, a view to cut records of."""
+        if self.bounded:
+            self.source.add(f"room = {room}")
+        if carry_records(fields):
+            self.source.add("view = memoryview(buffer)")
 
     def struct(self, var: str, cls: Any, fields: tuple[Field, ...]) -> None:
         """Make `var`, an instance of `cls`, and read its fields in order."""
@@ -153,12 +205,29 @@ class ReaderSource:
         form = {
             "string": 'str(buffer[at : at + n], "utf-8")',
             "bytes": "bytes(buffer[at : at + n])",
-            "records": "memoryview(buffer)[at : at + n]",
+            "records": "view[at : at + n]",
         }[field.type]
+        if field.type == "string":
+            form += " if n < 128 else long_text(buffer, at, n)"
         self.source.add(f"{target} = {form}")
         self.source.add("at += n")
 
     def array(self, target: str, field: Field) -> None:
+        """An array of `n` elements: a list if there is room for it, else Rows."""
+        if not self.bounded:
+            self.elements(target, field)
+            return
+        items = target.replace(".", "_")
+        cost, rows = f"cost_of_{items}", f"rows_of_{items}"
+        self.source.names[cost] = heaviest_element(field, self.version)
+        self.source.names[rows] = self.rows_maker(field)
+        with self.source.block(f"if n * {cost} <= room:"):
+            self.source.add(f"room -= n * {cost}")
+            self.elements(target, field)
+        with self.source.block("else:"):
+            self.source.add(f"{target}, at = {rows}(buffer, at, end, n)")
+
+    def elements(self, target: str, field: Field) -> None:
         if field.type in NUMBERS:
             code, width = NUMBERS[field.type], WIDTHS[field.type]
             self.source.add(f'{target} = list(unpack_from(f">{{n}}{code}", buffer, at))')
@@ -168,13 +237,33 @@ class ReaderSource:
         items = target.replace(".", "_")
         self.source.add(f"{target} = {items} = []")
         with self.source.block("for _ in range(n):"):
-            var = variable(field.type) if field.is_struct else "item"
-            if field.is_struct:
-                self.struct(var, getattr(self.cls, field.type), field.fields)
-            else:
-                self.field(var, field.element)
-                self.unpack_fixed()
-            self.source.add(f"{items}.append({var})")
+            self.element(field)
+            self.source.add(f"{items}.append({element_variable(field)})")
+
+    def element(self, field: Field) -> None:
+        var = element_variable(field)
+        if field.is_struct:
+            self.struct(var, getattr(self.cls, field.type), field.fields)
+        else:
+            self.field(var, field.element)
+            self.unpack_fixed()
+
+    def rows_maker(self, field: Field) -> RowsMaker:
+        """What makes Rows of `n` elements; their reader is compiled when some come."""
+        width = self.element_width(field)
+        fixed = is_fixed(field.element, self.version, flexible=self.flexible)
+
+        @cache
+        def element_reader() -> ElementReader:
+            return compile_element_reader(self.cls, self.version, field)
+
+        def rows(buffer: Buffer, at: int, end: int, n: int) -> tuple[Rows, int]:
+            read = element_reader()
+            # That `n` elements of fixed width are there has been checked already.
+            after = at + n * width if fixed else passed(read, buffer, at, end, n)
+            return Rows(read, buffer, at, n), after
+
+        return rows
 
     def element_width(self, field: Field) -> int:
         if field.is_struct:

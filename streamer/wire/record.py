@@ -11,13 +11,14 @@ check of compacted topics, compaction and the command line come here.
 `batch.py` knows the header in front of the records.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from streamer.wire.batch import (
     APPEND_TIME,
     CONTROL,
+    DELETE_HORIZON,
     HEADER_SIZE,
     LENGTH_END,
     MAGIC,
@@ -25,6 +26,7 @@ from streamer.wire.batch import (
     Header,
     crc_of,
     read_header,
+    sealed,
 )
 from streamer.wire.codec import Buffer
 from streamer.wire.compression import (
@@ -45,6 +47,7 @@ HEADER_BYTES_MIN = 2
 VARLONG_BYTES_MAX = 10
 
 Headers = tuple[tuple[str, bytes | None], ...]
+Skimmed = tuple[int, int, int, bytes | None, bool]
 
 
 class CorruptRecords(Exception):
@@ -161,6 +164,90 @@ def read_zigzag(data: bytes, at: int) -> tuple[int, int]:
     raise CorruptRecords(
         f"a number of more than {VARLONG_BYTES_MAX} bytes before byte {at}"
     )
+
+
+def skim_records(data: bytes, count: int) -> Iterator[Skimmed]:
+    """What compaction asks of each record: where it begins and ends in the unpacked `data`,
+    its offset delta, its key, and whether it has a value.
+
+    Values and headers are stepped over: a third of what reading them costs.
+    """
+    at = 0
+    try:
+        for _ in range(count):
+            start = at
+            length = data[at]
+            if length < 0x80:
+                at += 1
+                end = at + (length >> 1)
+            else:
+                length, at = read_zigzag(data, at)
+                end = at + length
+            at += 1  # behind the attributes
+            while data[at] > 0x7F:
+                at += 1
+            at += 1  # behind the timestamp delta
+            delta = data[at]
+            if delta < 0x80:
+                at += 1
+                delta >>= 1
+            else:
+                delta, at = read_zigzag(data, at)
+            size = data[at]
+            if size < 0x80:
+                at += 1
+                size = (size >> 1) ^ -(size & 1)
+            else:
+                size, at = read_zigzag(data, at)
+            key = None
+            if size >= 0:
+                key = data[at : at + size]
+                at += size
+            yield start, end, delta, key, data[at] != 1  # 1 is the length of null
+            at = end
+    except IndexError as error:
+        raise CorruptRecords(f"the record at byte {at} of {len(data)}: {error}") from error
+    if at != len(data):
+        raise CorruptRecords(f"{len(data) - at} bytes behind the last record")
+
+
+def with_some_records(
+    header: Header, data: bytes, kept: Sequence[tuple[int, int]], horizon: int | None
+) -> bytes:
+    """The batch with those records only that lie in `data` from .. to, packed as before.
+
+    They keep their offsets, and the batch its first and last: gaps are left. With a
+    `horizon` its base timestamp becomes that, and what is told by it is told anew.
+    """
+    deltas = [timestamp_delta(data, start) for start, _ in kept]
+    max_timestamp = header.max_timestamp
+    if not header.is_append_time:
+        max_timestamp = header.base_timestamp + max(deltas)
+    changed = header._replace(record_count=len(kept), max_timestamp=max_timestamp)
+    if horizon is None:
+        records = [data[start:end] for start, end in kept]
+    else:
+        shift = header.base_timestamp - horizon
+        records = [moved_in_time(data, start, end, shift) for start, end in kept]
+        changed = changed._replace(
+            attributes=header.attributes | DELETE_HORIZON, base_timestamp=horizon
+        )
+    return sealed(changed, compress(Compression(header.compression), b"".join(records)))
+
+
+def timestamp_delta(data: bytes, start: int) -> int:
+    at = start
+    while data[at] > 0x7F:
+        at += 1  # over the length
+    return read_zigzag(data, at + 2)[0]
+
+
+def moved_in_time(data: bytes, start: int, end: int, shift: int) -> bytes:
+    """The record with `shift` more in its timestamp delta."""
+    _, at = read_zigzag(data, start)
+    delta, rest = read_zigzag(data, at + 1)
+    body = data[at : at + 1] + write_zigzag(delta + shift) + data[rest:end]
+    return write_zigzag(len(body)) + body
 
 
 def write_batch(

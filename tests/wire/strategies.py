@@ -19,6 +19,12 @@ INTEGERS = {
     "uint32": (0, (1 << 32) - 1),
     "int64": (-(1 << 63), (1 << 63) - 1),
 }
+# What the second opinion, kio, knows as a date and as a time span.
+TIMES = {
+    "log_append_time_ms": (-1, 1 << 42),
+    "transaction_start_time_ms": (0, 1 << 42),
+    "retention_time_ms": (-(1 << 42), 1 << 42),
+}
 # Around the places where a length takes another byte, and short otherwise.
 TEXT = st.text(max_size=8) | st.integers(120, 135).map(lambda n: "x" * n)
 DATA = st.binary(max_size=8) | st.integers(120, 135).map(bytes)
@@ -63,11 +69,10 @@ def field_of(message: Any, field: Field, version: int) -> st.SearchStrategy[Any]
 def one(message: Any, field: Field, version: int) -> st.SearchStrategy[Any]:
     if field.is_struct:
         return struct(message, getattr(message, field.type), field.fields, version)
-    # What the second opinion, kio, knows as an enumeration and as a date.
-    if field.name.endswith("error_code"):
+    if field.name.endswith("error_code"):  # kio knows it as an enumeration
         return st.sampled_from(ErrorCode).map(int)
-    if field.name == "log_append_time_ms":
-        return st.integers(-1, 1 << 42)
+    if field.name in TIMES:
+        return st.integers(*TIMES[field.name])
     if field.type in INTEGERS:
         return st.integers(*INTEGERS[field.type])
     return {

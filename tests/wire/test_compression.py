@@ -36,6 +36,19 @@ def test_what_is_compressed_decompresses_equal(
     assert decompress(codec, memoryview(packed)) == data * times
 
 
+@given(st.binary(max_size=2000), st.integers(1, 200))
+@settings(deadline=None)
+def test_lz4_is_written_as_java_reads_it(data: bytes, times: int) -> None:
+    """Its client refuses blocks that build on each other, and checks the header."""
+    packed = compress(Compression.LZ4, data * times)
+
+    version_and_flags = packed[4]
+    assert version_and_flags >> 6 == 1
+    assert version_and_flags & 0x20, "blocks are independent"
+    assert packed[-4:] == bytes(4)
+    assert bytes(cramjam.lz4.decompress(packed)) == data * times
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_cut_or_strange_data_is_undecodable(codec: Compression) -> None:
     packed = compress(codec, b"some bytes to be packed" * 100)

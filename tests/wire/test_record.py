@@ -7,13 +7,24 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from hypothesis import given, settings, strategies as st
 
-from streamer.wire.batch import HEADER_SIZE, crc_of, read_header
+from streamer.wire.batch import (
+    HEADER_SIZE,
+    Marker,
+    control_batch,
+    crc_of,
+    emptied,
+    read_header,
+    read_marker,
+)
 from streamer.wire.compression import Compression
 from streamer.wire.record import (
     CorruptRecords,
     Record,
     read_records,
     read_zigzag,
+    skim_records,
+    unpacked,
+    with_some_records,
     write_batch,
     write_zigzag,
 )
@@ -167,3 +178,65 @@ def test_an_unknown_compression_is_corrupt() -> None:
 
     with pytest.raises(CorruptRecords):
         list(read_records(bytes(damaged)))
+
+
+@given(numbered(), st.sampled_from(Compression), st.sets(st.integers(0, 7)), st.booleans())
+@settings(deadline=None)
+def test_some_records_of_a_batch_stay_what_they_were(
+    records: list[Record], compression: Compression, chosen: set[int], dated: bool
+) -> None:
+    base = records[0].offset
+    batch = write_batch(
+        records,
+        base_offset=base,
+        compression=compression,
+        producer_id=5,
+        producer_epoch=1,
+        base_sequence=7,
+    )
+    header = read_header(batch)
+    data = unpacked(batch, header, 1 << 20)
+    skimmed = list(skim_records(data, header.record_count))
+    assert [(base + delta, key, has_value) for _, _, delta, key, has_value in skimmed] == [
+        (record.offset, record.key, record.value is not None) for record in records
+    ]
+
+    numbers = sorted({number % len(records) for number in chosen} | {len(records) - 1})
+    spans = [skimmed[number][:2] for number in numbers]
+    horizon = 1 << 43 if dated else None
+    kept = with_some_records(header, data, spans, horizon)
+    changed = read_header(kept)
+    assert list(read_records(kept)) == [records[number] for number in numbers]
+    assert crc_of(kept, changed) == changed.crc
+    assert changed.delete_horizon == horizon
+    assert changed.max_timestamp == max(records[number].timestamp for number in numbers)
+    same = ("base_offset", "last_offset", "compression", "producer_id", "base_sequence")
+    for name in (*same, "producer_epoch", "leader_epoch", "last_sequence"):
+        assert getattr(changed, name) == getattr(header, name)
+
+
+def test_an_emptied_batch_keeps_all_but_its_records() -> None:
+    records = [Record(9 + number, 50 + number, b"k", b"v") for number in range(3)]
+    batch = write_batch(
+        records, base_offset=9, producer_id=5, base_sequence=7, transactional=True
+    )
+    empty = emptied(read_header(batch))
+    header = read_header(empty)
+    assert len(empty) == header.size == HEADER_SIZE
+    assert crc_of(empty, header) == header.crc
+    assert (header.base_offset, header.last_offset, header.record_count) == (9, 11, 0)
+    assert (header.producer_id, header.base_sequence, header.last_sequence) == (5, 7, 9)
+    assert header.is_transactional
+    assert header.max_timestamp == 52
+    assert list(read_records(empty)) == []
+
+
+@pytest.mark.parametrize("horizon", [0, 100, 1 << 45])
+def test_a_marker_reads_the_same_when_it_has_a_date(horizon: int) -> None:
+    marker = Marker(commit=False, coordinator_epoch=3)
+    batch = control_batch(marker, producer_id=5, producer_epoch=1, timestamp=100)
+    header = read_header(batch)
+    data = bytes(batch[HEADER_SIZE:])
+    dated = with_some_records(header, data, [(0, len(data))], horizon)
+    assert read_marker(dated) == read_marker(batch) == marker
+    assert [record.timestamp for record in read_records(dated)] == [100]

@@ -10,7 +10,7 @@ from streamer.wire.api_keys import ApiKey
 from streamer.wire.definition import SchemaError, load, parse
 from streamer.wire.messages import CreatePartitionsResponse, MetadataRequest
 
-TABLES = sorted(Path(messages.__file__).with_name("schema").iterdir())
+TABLES = sorted(Path(messages.__file__).with_name("schema").glob("*.txt"))
 
 
 def table(request: str) -> str:
@@ -50,6 +50,15 @@ def test_a_table_becomes_the_definition_of_a_message() -> None:
     assert (leader.tag, leader.versions, leader.default) == (1, range(6, 8), None)
     assert leader.fields[0].default == -1
     assert leader.fields[0].versions == range(6, 8)
+
+
+def test_a_message_that_is_never_flexible_has_no_version_with_tags() -> None:
+    request, _ = parse(
+        table("name string").replace("flexible 5+", "flexible none"), ApiKey.FETCH
+    )
+
+    assert not any(version in request.flexible for version in request.versions)
+    assert messages.flexible_from(ApiKey.OFFSET_DELETE) == messages.NEVER
 
 
 @pytest.mark.parametrize(
