@@ -1,13 +1,13 @@
 """Our broker beside Apache Kafka, under the same load: one table.
 
-    python benchmarks/broker.py                       everything, about half an hour
+    python benchmarks/broker.py                       everything, about an hour
     python benchmarks/broker.py --quick               whether it works at all
     python benchmarks/broker.py --only produce --only latency --runs 9 --json
 
 Every run measures all brokers in turn, forwards and backwards by turns, so that a
 slow minute of the machine meets each of them; ratios are taken within a run. The
-broker that is not measured stays up and idle. See `figures.py` for what each figure
-is, and docs/performance.md for what came out.
+broker that is not measured stays up and idle. See `figures.py`, `coordination.py` and
+`compaction.py` for what each figure is, and docs/performance.md for what came out.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from benchmarks.compaction import COMPACTION  # noqa: E402
 from benchmarks.contenders import CONTENDERS, ClientFailed, NotHere  # noqa: E402
-from benchmarks.figures import FIGURES, QUICK, Amounts, Arena, Figure  # noqa: E402
+from benchmarks.coordination import COORDINATION  # noqa: E402
+from benchmarks.figures import BASIC, QUICK, Amounts, Arena, Figure  # noqa: E402
 from benchmarks.report import Report, as_json, as_table  # noqa: E402
 
+FIGURES = (*BASIC, *COORDINATION, *COMPACTION)
 NAMES = [figure.name for figure in FIGURES]
 words = Console(stderr=True, highlight=False, soft_wrap=True)
 

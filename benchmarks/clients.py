@@ -1,6 +1,6 @@
 """The clients that put load on a broker, each in a process of its own.
 
-    python benchmarks/clients.py consume '{"bootstrap": "127.0.0.1:9092", ...}'
+    python -m benchmarks.clients consume '{"bootstrap": "127.0.0.1:9092", ...}'
 
 A client first prepares all that is not to be measured: it connects, learns who leads,
 gets its producer id, makes its values. Then it says `ready` and waits for a line on its
@@ -33,6 +33,8 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+
+from benchmarks.coordinated import LOADS as COORDINATED
 
 PARTITIONS = 4
 PATIENCE_SECONDS = 120.0
@@ -87,10 +89,17 @@ def produce(
 
 
 def consume(
-    go: Callable[[], None], *, bootstrap: str, topic: str, records: int
+    go: Callable[[], None],
+    *,
+    bootstrap: str,
+    topic: str,
+    records: int,
+    per_second: int | None = None,
+    isolation_level: str = "read_committed",
 ) -> dict[str, Any]:
-    """Everything in the topic, from its beginning."""
-    consumer = Consumer({"bootstrap.servers": bootstrap} | CONSUMER)
+    """Everything in the topic, from its beginning; no faster than `per_second`."""
+    level = {"isolation.level": isolation_level}
+    consumer = Consumer({"bootstrap.servers": bootstrap} | CONSUMER | level)
     consumer.list_topics(topic, timeout=10)
 
     go()
@@ -105,6 +114,8 @@ def consume(
         if error := messages[0].error():
             raise KafkaException(error)
         received += len(messages)
+        if per_second is not None:
+            time.sleep(max(0.0, started + received / per_second - time.monotonic()))
     ended = time.monotonic()
     consumer.close()
     return {"seconds": ended - started, "started": started, "ended": ended}
@@ -227,6 +238,7 @@ LOADS: dict[str, Callable[..., dict[str, Any]]] = {
     "consume": consume,
     "pace": pace,
     "receive": receive,
+    **COORDINATED,
 }
 
 

@@ -22,7 +22,8 @@ from support.broker import start_streamer
 from support.kafka import start_kafka, why_not_here
 from support.server import DidNotStart, Server
 
-CLIENTS = Path(__file__).with_name("clients.py")
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = "benchmarks.clients"
 PATIENCE_SECONDS = 60
 
 
@@ -108,7 +109,8 @@ class Client:
 
     def __init__(self, load: str, **settings: object) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(CLIENTS), load, json.dumps(settings)],
+            [sys.executable, "-m", CLIENTS, load, json.dumps(settings)],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

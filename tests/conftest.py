@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 from support.broker import start_streamer
 from support.kafka import start_kafka, why_not_here
-from support.server import Server
+from support.server import PROMPT, Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +57,7 @@ def server(against: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             pytest.fail(reason)
         running = start_kafka(directory)
     else:
-        running = start_streamer(directory)
+        running = start_streamer(directory, settings=PROMPT)
     with running:
         yield running
 

@@ -8,7 +8,7 @@ import pytest
 from streamer.broker.api import table
 from streamer.broker.config import BROKER_OPTIONS
 from streamer.log.config import TOPIC_OPTIONS
-from streamer.wire.messages import flexible_from
+from streamer.wire.messages import NEVER, flexible_from
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -18,9 +18,9 @@ def table_of_keys() -> str:
     lines = ["| Key | Request | Versions | Flexible from |", "|--:|---|---|--:|"]
     for api in sorted(table(), key=lambda api: api.key):
         versions = f"{api.lowest}-{api.highest}"
-        lines.append(
-            f"| {int(api.key)} | {api.key.title} | {versions} | {flexible_from(api.key)} |"
-        )
+        flexible = flexible_from(api.key)
+        since = "never" if flexible == NEVER else str(flexible)
+        lines.append(f"| {int(api.key)} | {api.key.title} | {versions} | {since} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,8 @@ names them, so that a full disk leaves no topic that nobody can write to. Change
 after another, each judged by what those before it have left.
 
 At start the journal is replayed and written anew without what is superseded. Partitions
-on disk that belong to no topic here are set aside.
+on disk that belong to a deleted topic are removed, since the deletion was cut short; those
+that belong to no topic that was ever here are set aside.
 """
 
 import asyncio
@@ -31,9 +32,11 @@ from streamer.broker.trouble import way_out
 from streamer.log.clock import Clock
 from streamer.log.config import TOPIC_OPTIONS, LogConfig, log_config
 from streamer.log.directory import LogDirectory
+from streamer.log.errors import Refused
 from streamer.log.journal import Journal
 from streamer.log.partition import Partition
 from streamer.settings import Setting, setting
+from streamer.wire.error_codes import ErrorCode
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +95,11 @@ class TopicHasGrown(Exception):
     """Somebody has given the topic as many partitions meanwhile."""
 
 
-class NotWritten(Exception):
+class NotWritten(Refused):
     """The disk did not take a change, so nothing has changed."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(ErrorCode.KAFKA_STORAGE_ERROR, why)
 
 
 def _in_turn(
@@ -143,12 +149,14 @@ class Catalog:
         config: BrokerConfig,
         *,
         in_thread: InThread,
+        forget: Callable[[], Awaitable[None]],
         on_failed: Callable[[str], None],
     ) -> None:
         self._directory = directory
         self._journal = journal
         self._config = config
         self._in_thread = in_thread
+        self._forget = forget
         self._on_failed = on_failed
         self._ids: dict[UUID, Topic] = {}
         self._turn = asyncio.Lock()
@@ -163,11 +171,13 @@ class Catalog:
     def load(self) -> None:
         """Replay the journal, write it anew, and open every partition it names."""
         described: dict[str, dict[str, Any]] = {}
+        deleted: set[UUID] = set()
         for entry in self._journal.entries():
             if "topic" in entry:
                 described[entry["id"]] = entry
             elif "delete" in entry:
                 described.pop(entry["delete"], None)
+                deleted.add(UUID(entry["delete"]))
             elif "broker" in entry:
                 self._altered = entry["broker"]
             elif "producer_ids" in entry:
@@ -178,6 +188,8 @@ class Catalog:
         # What was left of the last block is given up: an id is never given twice.
         self._next_producer_id = self._producer_id_limit
         self._apply_altered()
+        # Before the journal is written anew: only the old one knows what was deleted.
+        self._directory.delete_leftovers(deleted)
         self._rewrite(
             [
                 {"starts": self.starts},
@@ -271,12 +283,20 @@ class Catalog:
                 )
                 if (why := made[-1].offline) is not None:
                     raise NotWritten(why)
+            await self._forget_namesakes()
             await self._write(_described(topic, count, topic.overrides))
         except NotWritten:
             for partition in made:
-                self._directory.delete_partition(partition)
+                self._discard(partition)
             raise
         topic.partitions += made
+
+    async def _forget_namesakes(self) -> None:
+        """Have nothing on disk speak any more of deleted partitions with the same names."""
+        try:
+            await self._forget()
+        except OSError as error:
+            raise NotWritten(f"A new partition cannot be noted: {error}") from error
 
     @_in_turn
     async def alter_topic(self, topic: Topic, change: Change) -> None:
@@ -294,9 +314,21 @@ class Catalog:
         del self.topics[topic.name]
         del self._ids[topic.id]
         for partition in topic.partitions:
-            self._directory.delete_partition(partition)
+            self._discard(partition)
         log.info("Topic %s deleted.", topic.name)
         return topic.partitions
+
+    def _discard(self, partition: Partition) -> None:
+        try:
+            self._directory.delete_partition(partition)
+        except OSError as error:
+            log.warning(
+                "%s was deleted, but its files are still there: %s. The next start sees to"
+                " them.\n  -> %s",
+                partition.path,
+                error,
+                way_out(error),
+            )
 
     def _must_be_there(self, topic: Topic) -> None:
         if topic.id not in self._ids:

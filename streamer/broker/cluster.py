@@ -5,9 +5,10 @@ sent to it.
 """
 
 import re
+from typing import Any
 
 from streamer.broker.api import Api, Call, Message
-from streamer.broker.security import CLUSTER, Operation
+from streamer.broker.security import CLUSTER, Operation, group, transactional_id
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
     ApiVersionsResponse,
@@ -17,8 +18,13 @@ from streamer.wire.messages import (
 )
 
 SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
-GROUP = 0
 BROKERS = 1
+
+# What has a coordinator, by the type of its key; and who may not ask for it is told what.
+COORDINATED = {
+    0: (group, ErrorCode.GROUP_AUTHORIZATION_FAILED),
+    1: (transactional_id, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+}
 
 
 def handle_api_versions(request: Message, call: Call) -> Message:
@@ -68,25 +74,38 @@ def handle_describe_cluster(request: Message, call: Call) -> Message:
 
 
 def handle_find_coordinator(request: Message, call: Call) -> Message:
-    broker = call.broker
-    address = broker.advertised(call.session)
-    place = {"node_id": broker.node_id, "host": address.host, "port": address.port}
-    if request.key_type != GROUP:
-        place = {"node_id": -1, "host": "", "port": -1}
-        error = {
-            "error_code": ErrorCode.INVALID_REQUEST,
-            "error_message": "This broker serves no transactions.",
-        }
-    else:
-        error = {"error_code": ErrorCode.NONE, "error_message": None}
     if call.version < 4:
-        return FindCoordinatorResponse(**place, **error)
+        return FindCoordinatorResponse(**_coordinator(request.key_type, request.key, call))
     return FindCoordinatorResponse(
         coordinators=[
-            FindCoordinatorResponse.Coordinator(key=key, **place, **error)
+            FindCoordinatorResponse.Coordinator(
+                key=key, **_coordinator(request.key_type, key, call)
+            )
             for key in request.coordinator_keys
         ]
     )
+
+
+def _coordinator(key_type: int, key: str, call: Call) -> dict[str, Any]:
+    """Where to find who looks after `key`: here, if anywhere."""
+    if key_type not in COORDINATED:
+        return _no_coordinator(ErrorCode.INVALID_REQUEST, "Nobody coordinates that here.")
+    resource, unauthorized = COORDINATED[key_type]
+    if not call.session.may(Operation.DESCRIBE, resource(key)):
+        return _no_coordinator(unauthorized, "You may not ask for it.")
+    address = call.broker.advertised(call.session)
+    return {
+        "node_id": call.broker.node_id,
+        "host": address.host,
+        "port": address.port,
+        "error_code": ErrorCode.NONE,
+        "error_message": None,
+    }
+
+
+def _no_coordinator(code: ErrorCode, why: str) -> dict[str, Any]:
+    nowhere = {"node_id": -1, "host": "", "port": -1}
+    return {**nowhere, "error_code": code, "error_message": why}
 
 
 def handle_describe_log_dirs(request: Message, call: Call) -> Message:

@@ -6,7 +6,7 @@ them be given in coarser units (`log.retention.hours`): the finest that was set 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamer.errors import SettingsError
@@ -98,11 +98,124 @@ _OWN = [
         minimum=1,
     ),
     Option(
+        "group.initial.rebalance.delay.ms",
+        Kind.INT,
+        "100",
+        "How long the first members of an empty group wait for more of them.",
+        minimum=0,
+    ),
+    Option(
+        "group.min.session.timeout.ms",
+        Kind.INT,
+        "6000",
+        "The shortest session time-out that a member may ask for.",
+        minimum=0,
+    ),
+    Option(
+        "group.max.session.timeout.ms",
+        Kind.INT,
+        "1800000",
+        "The longest; who asks for more takes longer to be missed.",
+        minimum=0,
+    ),
+    Option(
+        "group.max.size",
+        Kind.INT,
+        "2147483647",
+        "The most members of one group.",
+        minimum=1,
+    ),
+    Option(
+        "offsets.topic.num.partitions",
+        Kind.INT,
+        "1",
+        "Partitions of `__consumer_offsets`, where it is not made yet; one file, one sync.",
+        minimum=1,
+    ),
+    Option(
+        "offsets.topic.segment.bytes",
+        Kind.INT,
+        str(16 << 20),
+        "The size of its segments, where it is not made yet; whole ones are compacted.",
+        minimum=1 << 20,
+    ),
+    Option(
+        "offset.metadata.max.bytes",
+        Kind.INT,
+        "4096",
+        "The longest text that a consumer may keep beside an offset.",
+        minimum=0,
+    ),
+    Option(
+        "offsets.retention.minutes",
+        Kind.INT,
+        "10080",
+        "How long committed offsets are kept once nobody is in the group any more.",
+        minimum=1,
+    ),
+    Option(
+        "offsets.retention.check.interval.ms",
+        Kind.LONG,
+        "600000",
+        "How often offsets that nobody needs are looked for.",
+        minimum=1,
+    ),
+    Option(
+        "log.cleaner.backoff.ms",
+        Kind.LONG,
+        "15000",
+        "How often partitions are looked for that compaction is worth it for.",
+        minimum=1,
+    ),
+    Option(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind.DOUBLE,
+        "1.7976931348623157E308",
+        "How much compaction reads and writes in a second at the most.",
+        minimum=1,
+        dynamic=True,
+    ),
+    Option(
         "transaction.max.timeout.ms",
         Kind.INT,
         "900000",
         "The longest time-out that a transactional producer may ask for.",
         minimum=1,
+    ),
+    Option(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        Kind.INT,
+        "1000",
+        "How often transactions are looked for that take too long.",
+        minimum=1,
+    ),
+    Option(
+        "transactional.id.expiration.ms",
+        Kind.INT,
+        "604800000",
+        "How long a transactional id is remembered that nobody uses.",
+        minimum=1,
+    ),
+    Option(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        Kind.INT,
+        "3600000",
+        "How often such ids are looked for.",
+        minimum=1,
+    ),
+    Option(
+        "transaction.state.log.num.partitions",
+        Kind.INT,
+        "1",
+        "Partitions of `__transaction_state`, if it is not made yet; one file, one sync.",
+        minimum=1,
+    ),
+    Option(
+        "transaction.state.log.segment.bytes",
+        Kind.INT,
+        str(16 << 20),
+        "The size of its segments, where it is not made yet; whole ones are compacted.",
+        minimum=1 << 20,
     ),
     Option(
         "fetch.max.bytes",
@@ -156,16 +269,7 @@ _COARSE = {
 }
 
 _TOPIC_DEFAULTS = [
-    Option(
-        entry.broker_name,
-        entry.option.kind,
-        entry.option.default,
-        entry.option.doc,
-        entry.option.minimum,
-        entry.option.choices,
-        dynamic=True,
-        maximum=entry.option.maximum,
-    )
+    replace(entry.option, name=entry.broker_name, dynamic=True)
     for entry in TOPIC_OPTIONS.values()
     if entry.broker_name is not None
 ]
@@ -248,6 +352,11 @@ class BrokerConfig:
     def number(self, name: str) -> int:
         value = self[name].value
         assert isinstance(value, int)
+        return value
+
+    def decimal(self, name: str) -> float:
+        value = self[name].value
+        assert isinstance(value, float)
         return value
 
     def flag(self, name: str) -> bool:

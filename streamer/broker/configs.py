@@ -16,11 +16,12 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from streamer.broker.api import Call, Message
-from streamer.broker.catalog import NotWritten, Topic, TopicGone, invalid_name
+from streamer.broker.catalog import Topic, TopicGone, invalid_name
 from streamer.broker.config import BROKER_OPTIONS
 from streamer.broker.security import CLUSTER, Operation, Resource, topic as topic_resource
 from streamer.errors import SettingsError
 from streamer.log.config import TOPIC_OPTIONS
+from streamer.log.errors import Refused
 from streamer.settings import Kind, Option, setting, unknown_name
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
@@ -57,13 +58,6 @@ class Origin(NamedTuple):
     name: str
     text: str
     source: Source
-
-
-class ConfigRefused(Exception):
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 # Which places set a value
@@ -118,7 +112,7 @@ def _describe(resource: Message, request: Message, call: Call) -> Message:
     )
     try:
         named = list(_settings(resource, call))
-    except ConfigRefused as refused:
+    except Refused as refused:
         described.error_code, described.error_message = refused.code, refused.message
         return described
     wanted = resource.configuration_keys  # null or empty: all
@@ -207,20 +201,17 @@ async def _alter_each(
         )
         try:
             if times[resource.resource_type, resource.resource_name] > 1:
-                raise ConfigRefused(
+                raise Refused(
                     ErrorCode.INVALID_REQUEST, "The request names this resource twice."
                 )
             _check_names(resource)
             await _alter(
                 resource, partial(how, resource), call, only_check=request.validate_only
             )
-        except ConfigRefused as refused:
+        except Refused as refused:
             result.error_code, result.error_message = refused.code, refused.message
         except SettingsError as error:
             result.error_code = ErrorCode.INVALID_CONFIG
-            result.error_message = str(error)
-        except NotWritten as error:
-            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             result.error_message = str(error)
         results.append(result)
     return results
@@ -230,18 +221,17 @@ def _check_names(resource: Message) -> None:
     """Each setting must be named once, and with a value unless it is to be deleted."""
     for name, times in Counter(config.name for config in resource.configs).items():
         if times > 1:
-            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{name} is changed twice.")
+            raise Refused(ErrorCode.INVALID_REQUEST, f"{name} is changed twice.")
     for config in resource.configs:
         if config.value is None and getattr(config, "operation", None) != Change.DELETE:
-            raise ConfigRefused(ErrorCode.INVALID_REQUEST, f"{config.name} has no value.")
+            raise Refused(ErrorCode.INVALID_REQUEST, f"{config.name} has no value.")
 
 
 async def _alter(resource: Message, wish: Wish, call: Call, *, only_check: bool) -> None:
     """Set on a topic or a broker what `wish` makes of what is set now."""
     name = resource.resource_name
     catalog = call.broker.catalog
-    if call.broker.offline:
-        raise ConfigRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+    call.broker.check_writable()
     if resource.resource_type == TOPIC:
         _check_allowed(Operation.ALTER_CONFIGS, topic_resource(name), call)
         topic = _topic(name, call)
@@ -291,7 +281,7 @@ def _changed(
         elif config.operation in (Change.APPEND, Change.SUBTRACT):
             texts[name] = _list_changed(config, now.get(name), options.get(name))
         else:
-            raise ConfigRefused(
+            raise Refused(
                 ErrorCode.INVALID_REQUEST, f"There is no operation {config.operation}."
             )
     return texts
@@ -299,7 +289,7 @@ def _changed(
 
 def _list_changed(config: Message, now: str | None, option: Option | None) -> str:
     if option is None or option.kind is not Kind.LIST:
-        raise ConfigRefused(
+        raise Refused(
             ErrorCode.INVALID_CONFIG,
             f"{config.name} is no list to append to or subtract from.",
         )
@@ -336,7 +326,7 @@ def _valid_for_broker(texts: Mapping[str, str]) -> dict[str, str]:
         if option is None:
             raise unknown_name(name, "broker", BROKER_OPTIONS)
         if not option.dynamic:
-            raise ConfigRefused(
+            raise Refused(
                 ErrorCode.INVALID_REQUEST,
                 f"{name} cannot change while the broker runs: set it and start it again.",
             )
@@ -346,23 +336,21 @@ def _valid_for_broker(texts: Mapping[str, str]) -> dict[str, str]:
 
 def _topic(name: str, call: Call) -> Topic:
     if wrong := invalid_name(name):
-        raise ConfigRefused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
+        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
     found = call.broker.catalog.topics.get(name)
     if found is None:
         raise _no_topic(name)
     return found
 
 
-def _no_topic(name: str) -> ConfigRefused:
-    return ConfigRefused(
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {name!r}."
-    )
+def _no_topic(name: str) -> Refused:
+    return Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {name!r}.")
 
 
 def _broker_scope(name: str, call: Call) -> str:
     own = str(call.broker.node_id)
     if name not in (EVERY_BROKER, own):
-        raise ConfigRefused(
+        raise Refused(
             ErrorCode.INVALID_REQUEST, f"There is no broker {name!r}; this one is {own}."
         )
     return name
@@ -375,11 +363,11 @@ def _check_allowed(operation: Operation, on: Resource, call: Call) -> None:
             if on == CLUSTER
             else ErrorCode.TOPIC_AUTHORIZATION_FAILED
         )
-        raise ConfigRefused(code, "That is not allowed.")
+        raise Refused(code, "That is not allowed.")
 
 
-def _unknown_type(resource: Message) -> ConfigRefused:
-    return ConfigRefused(
+def _unknown_type(resource: Message) -> Refused:
+    return Refused(
         ErrorCode.INVALID_REQUEST,
         f"Resources of type {resource.resource_type} have no settings here.",
     )

@@ -5,7 +5,8 @@
 Produces may overlap: each is appended when it comes, and one flush then answers many.
 Every other request waits until all before it are answered, as in Apache Kafka. While
 the client does not read its answers nothing more is started for it and nothing more
-is read from it, so at most one answer and a few small requests wait in memory.
+is read from it, so at most one answer and a few small requests wait in memory; what that
+comes to for all clients together is bounded by `unread.py`.
 
 Rubbish closes the connection, with a line in the log; it never harms another one.
 
@@ -44,7 +45,9 @@ OVERLAPPING_MAX = 128
 PRODUCE_KEY = b"\0\0"
 # Frames larger than this ask for admission before they are received.
 LARGE_FRAME = 64 * 1024
-# Requests without records are small; decoded, one may take forty times its size.
+# Requests without records are small: a few hundred KiB for a client of very many
+# partitions. Decoded, one takes at most eight times its size (`wire/rows.py`), but what
+# a handler makes of each element, and the time for all of them, is bounded only here.
 PLAIN_REQUEST_MAX = 8 * 1024 * 1024
 # Chunks smaller than this are joined before they are written; larger ones are not copied.
 JOIN_BELOW = 64 * 1024
@@ -85,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writing_paused = False
         self._reading_paused = False
         self._admitted = 0
+        self._unread = 0
         self._asks_admission = False
         self._closing = False
         self._stopping = False
@@ -111,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = True
         self._admission.leave(self)
         self._release()
+        self._note_unread(0)
         for pending in self._pending:
             # What was begun is carried to its end: half a change to the catalogue would be
             # written down, and not known here.
@@ -144,6 +149,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._note_unread(0)
         self.last_heard = self._broker.clock.monotonic()
         self._advance()
 
@@ -271,7 +277,8 @@ class Connection(asyncio.BufferedProtocol):
             request = messages.read_request(api.key, version, received, header.body)
         except (Malformed, UnsupportedVersion) as error:
             raise CloseConnection(f"sent a request that cannot be read: {error}") from error
-        return api.handler(request, Call(version, self.session, self._broker))
+        call = Call(version, self.session, self._broker, header.client_id or "")
+        return api.handler(request, call)
 
     def _take(self, pending: Pending, give: Callable[[], Answer]) -> None:
         """Get an answer and pass it on, or wait for it; see to whatever goes wrong."""
@@ -336,7 +343,13 @@ class Connection(asyncio.BufferedProtocol):
             if chunks is not None:
                 for buffer in _joined(chunks):
                     self._transport.write(buffer)
+        if self._writing_paused:
+            self._note_unread(self._transport.get_write_buffer_size())
         self._close_if_done()
+
+    def _note_unread(self, size: int) -> None:
+        self._broker.unread.changed(size - self._unread)
+        self._unread = size
 
 
 def _joined(chunks: list[Buffer]) -> list[Buffer]:

@@ -12,16 +12,20 @@ A full disk is no such end: each write is tried, and works again once there is r
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from streamer.broker.api import Table
-from streamer.broker.catalog import Catalog
+from streamer.broker.catalog import Catalog, NotWritten
+from streamer.broker.cleaner import Cleaner
 from streamer.broker.config import BrokerConfig, Listener
 from streamer.broker.flusher import Flusher
+from streamer.broker.groups.coordinator import GroupCoordinator
 from streamer.broker.security import Session
+from streamer.broker.transactions.coordinator import TransactionCoordinator
 from streamer.broker.trouble import way_out
+from streamer.broker.unread import Unread
 from streamer.broker.waiting import Watchers
 from streamer.log.clock import Clock
 from streamer.log.directory import LogDirectory
@@ -54,6 +58,9 @@ class Broker:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         # One thread: what was noted later must not be overtaken by what was noted before.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        # Held while it is noted where partitions start, until they do start there: a note
+        # made in between would take the start back, on disk.
+        self._noting = asyncio.Lock()
         self._told: dict[str, float] = {}
         self._low_on_space = False
         self.config = config
@@ -61,10 +68,11 @@ class Broker:
         self.directory = directory
         self.table = table
         self.watchers = Watchers()
+        self.unread = Unread()
         self.flusher = Flusher(
             self._loop,
             monotonic=clock.monotonic,
-            on_flushed=self.watchers.moved,
+            on_moved=self.watchers.moved,
             on_failed=self._flush_failed,
         )
         self.catalog = Catalog(
@@ -72,8 +80,12 @@ class Broker:
             directory.journal("catalog"),
             config,
             in_thread=self._write_down,
+            forget=self._forget_deleted,
             on_failed=self.go_offline,
         )
+        self.groups = GroupCoordinator(self)
+        self.transactions = TransactionCoordinator(self)
+        self.cleaner = Cleaner(self)
         self.node_id = config.number("node.id")
         self.cluster_id = directory.cluster_id
         self.addresses: list[Listener] = []
@@ -94,10 +106,15 @@ class Broker:
 
     def close(self) -> None:
         """Flush what is left, and leave the folder so that the next start trusts it."""
+        self.transactions.close()
+        self.groups.close()
         self.flusher.close()
         self._readers.shutdown()
         self._writer.shutdown()
         problem = self.directory.close(clean=self.offline is None)
+        # Who is in the middle of something goes on as soon as we return: not to write.
+        self.offline = self.offline or "The broker has stopped."
+        self.watchers.wake_all()
         if problem is not None:
             log.warning(
                 "This was no clean stop, so the next start checks the log: %s\n  -> %s",
@@ -113,6 +130,18 @@ class Broker:
             self.flusher.flush(partition)
         else:
             self.watchers.moved(partition)
+
+    async def flushed(self, partition: Partition, offset: int) -> None:
+        """Return once `offset` is safe on disk. Raises NotWritten: it never will be."""
+        while partition.high_watermark <= offset:
+            if (why := partition.offline or self.offline) is not None:
+                raise NotWritten(why)
+            await self.watchers.next_move(partition)
+
+    def check_writable(self) -> None:
+        """Raise Refused while the disk is not trusted."""
+        if self.offline is not None:
+            raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
 
     def append_refused(self, partition: Partition, refused: Refused) -> None:
         """Say in the log what a producer was told, where the fault is not its own."""
@@ -192,7 +221,8 @@ class Broker:
         """Write down up to where everything is safe, so that a crash costs little."""
         if self.offline is None:
             try:
-                await self._write_down(self.directory.checkpoint())
+                async with self._noting:
+                    await self._write_down(self.directory.checkpoint())
             except OSError as error:
                 self._tell(
                     "checkpoint",
@@ -203,20 +233,45 @@ class Broker:
                 )
             for partition, failure in self.directory.finish_checkpoints():
                 self._flush_failed(partition, failure)
+            for path, reason in self.directory.finish_removals():
+                self._tell(
+                    "removal",
+                    logging.WARNING,
+                    f"{path} cannot be removed: {reason}. It is tried again.\n"
+                    f"  -> {way_out(reason)}",
+                )
 
-    async def save_log_starts(self) -> OSError | None:
-        """Have deletions of records survive a crash; what went wrong, if anything."""
+    async def delete_records(self, starts: Mapping[Partition, int]) -> None:
+        """Have these partitions start there: on disk first, so that a crash brings nothing
+        back that was told to be gone. Raises NotWritten: nothing has changed."""
+        async with self._noting:
+            try:
+                await self._write_down(self.directory.log_starts(starts))
+            except OSError as error:
+                self._tell(
+                    "log starts",
+                    logging.ERROR,
+                    f"A deletion of records cannot be written down: {error}\n"
+                    f"  -> {way_out(error)}",
+                )
+                raise NotWritten(str(error)) from error
+            for partition, start in starts.items():
+                self._delete_records(partition, start)
+
+    def _delete_records(self, partition: Partition, start: int) -> None:
         try:
-            await self._write_down(self.directory.log_starts())
-        except OSError as error:
-            self._tell(
-                "log starts",
-                logging.ERROR,
-                f"A deletion of records cannot be written down: {error}\n"
-                f"  -> {way_out(error)}",
-            )
-            return error
-        return None
+            partition.delete_records(start)
+        except Refused:
+            pass  # It has gone offline meanwhile; the next start will see it deleted.
+        except (CorruptLog, OSError) as error:
+            # It does start there; a segment that did not go yet goes with retention.
+            self.read_failed(partition, error)
+
+    async def _forget_deleted(self) -> None:
+        async with self._noting:
+            if (job := self.directory.forgetting()) is not None:
+                await self._write_down(job)
+                self.directory.forgotten()
 
     async def _write_down(self, job: Callable[[], None]) -> None:
         await self._loop.run_in_executor(self._writer, job)
@@ -227,6 +282,18 @@ class Broker:
             for base_offset, _, reason in deleted:
                 log.info("%s: segment %d is gone: %s", partition.path, base_offset, reason)
             await asyncio.sleep(0)  # There may be many partitions.
+
+    async def note_cleaned(self, partition: Partition, offset: int) -> None:
+        """Write down up to where a partition is compacted."""
+        try:
+            await self._write_down(self.directory.note_cleaned(partition, offset))
+        except OSError as error:
+            self._tell(
+                "cleaned",
+                logging.WARNING,
+                f"How far compaction came cannot be written down: {error}. A restart would"
+                f" have it done again.\n  -> {way_out(error)}",
+            )
 
     async def expire_producers(self) -> None:
         age = self.config.number("producer.id.expiration.ms")

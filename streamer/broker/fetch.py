@@ -65,6 +65,7 @@ class Fetch(Waiting):
         "_budget",
         "_call",
         "_committed_only",
+        "_is_late",
         "_min_bytes",
         "_request",
         "_size",
@@ -77,8 +78,8 @@ class Fetch(Waiting):
     def __init__(self, request: Message, call: Call) -> None:
         self._request = request
         self._call = call
-        self._budget = min(request.max_bytes, call.broker.config.number("fetch.max.bytes"))
-        self._min_bytes = min(request.min_bytes, self._budget)
+        self._budget = self._min_bytes = 0
+        self._is_late = False
         self._committed_only = request.isolation_level == READ_COMMITTED
         self._size = 0
         self._visible_before = 0
@@ -102,7 +103,8 @@ class Fetch(Waiting):
         return self
 
     def late(self) -> Answer:
-        return self._response()
+        self._is_late = True
+        return self.read()
 
     def _is_deleted(self) -> bool:
         """Whether a topic was deleted, or made anew, while this request waited."""
@@ -124,13 +126,19 @@ class Fetch(Waiting):
     def _answer(self) -> Answer:
         """The answer if it is enough, else wait on."""
         enough = (
-            self._size >= self._min_bytes
+            self._is_late
+            or self._size >= self._min_bytes
             or sum(map(self._counts, self._wanted)) >= self._min_bytes
             or self._request.max_wait_ms <= 0
             or not self._wanted
             or any(one.error for one in self._wanted)
         )
-        return self._response() if enough else self
+        if enough:
+            return self._response()
+        # It is read again when there is more. Until then, others need the memory.
+        for wanted in self._wanted:
+            wanted.found = None
+        return self
 
     def _counts(self, wanted: Wanted) -> int:
         """What a partition adds to the bytes asked for. Only whole batches are given, so
@@ -150,17 +158,27 @@ class Fetch(Waiting):
     def read(self) -> Answer:
         """Read all that lies in memory; what does not is read in a thread."""
         self._size = 0
+        self._set_bounds()
         self._visible_before = self._visible()
         cold = [wanted for wanted in self._wanted if not self._read(wanted)]
         return self._read_cold(cold) if cold else self._answer()
 
+    def _set_bounds(self) -> None:
+        broker, request = self._call.broker, self._request
+        self._budget = min(
+            request.max_bytes, broker.config.number("fetch.max.bytes"), broker.unread.room
+        )
+        self._min_bytes = min(request.min_bytes, self._budget)
+
     async def _read_cold(self, cold: list[Wanted]) -> Answer:
-        for wanted in cold:
-            plan = self._plan(wanted)
-            if plan is not None:
-                in_thread = self._call.broker.in_thread
-                self._keep(wanted, await in_thread(partial(_run, plan, wait=True)))
-        answer = self._answer()
+        most = self._size + sum(max(0, wanted.ask.max_bytes) for wanted in cold)
+        with self._call.broker.unread.kept_free(min(most, self._budget)):
+            for wanted in cold:
+                plan = self._plan(wanted)
+                if plan is not None:
+                    in_thread = self._call.broker.in_thread
+                    self._keep(wanted, await in_thread(partial(_run, plan, wait=True)))
+            answer = self._answer()
         # Whatever came meanwhile has woken nobody.
         return self.look() if answer is self else answer
 

@@ -37,12 +37,12 @@ class Flusher:
         loop: asyncio.AbstractEventLoop,
         *,
         monotonic: Callable[[], float],
-        on_flushed: Callable[[Partition], None],
+        on_moved: Callable[[Partition], None],
         on_failed: Callable[[Partition, OSError], None],
     ) -> None:
         self._loop = loop
         self._monotonic = monotonic
-        self._on_flushed = on_flushed
+        self._on_moved = on_moved
         self._on_failed = on_failed
         self._asked: dict[Partition, None] = {}
         self._jobs: queue.SimpleQueue[tuple[Partition, Flush] | None] = queue.SimpleQueue()
@@ -79,7 +79,11 @@ class Flusher:
         )
         for partition in asked:
             if (job := partition.begin_flush()) is None:
-                continue  # nothing to do, or one is running and another will follow
+                # Nothing to do, or one is running and another will follow. If there will
+                # be no other, who waits for it has to be told.
+                if partition.offline is not None:
+                    self._on_moved(partition)
+                continue
             if here:
                 self._running += 1
                 self._work(partition, job)
@@ -123,7 +127,7 @@ class Flusher:
             self._expect(seconds)
             if error is None:
                 partition.flushed(job)
-                self._on_flushed(partition)
+                self._on_moved(partition)
                 # What came while it was synced; once closed, the partition sees to it.
                 if not self._closed and (more := partition.begin_flush()) is not None:
                     self._hand_over(partition, more)

@@ -8,6 +8,7 @@ from streamer.broker import topics
 from streamer.broker.api import Answer, Call, Message
 from streamer.broker.catalog import Topic, invalid_name
 from streamer.broker.security import CLUSTER, Operation, topic as topic_resource
+from streamer.log.errors import Refused
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import MetadataResponse
 
@@ -38,7 +39,7 @@ async def _create_and_respond(request: Message, call: Call) -> Message:
         if _to_be_created(one, request, call):
             try:
                 await topics.create_by_default(one.name, call)
-            except topics.TopicRefused as refused:
+            except Refused as refused:
                 described.append(_missing(one, refused.code, call))
                 continue
         described.append(_look_up(one, request, call))

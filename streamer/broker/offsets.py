@@ -13,9 +13,9 @@ thread.
 from typing import TYPE_CHECKING
 
 from streamer.broker.api import Answer, Call, Message
-from streamer.broker.catalog import INTERNAL
+from streamer.broker.catalog import INTERNAL, NotWritten
 from streamer.broker.security import Operation, topic as topic_resource
-from streamer.log.errors import CorruptLog, NotInMemory, OffsetOutOfRange
+from streamer.log.errors import CorruptLog, NotInMemory, OffsetOutOfRange, Refused
 from streamer.log.lookup import TimestampFound, TimestampPlan
 from streamer.log.partition import Partition
 from streamer.wire.error_codes import ErrorCode
@@ -33,7 +33,6 @@ END, START, NEWEST, LOCAL_START = -1, -2, -3, -4
 SINCE = {END: 1, START: 1, NEWEST: 7, LOCAL_START: 8}
 NEVER = 1 << 15
 READ_COMMITTED = 1
-HIGH_WATERMARK = -1
 
 
 def find(
@@ -197,53 +196,51 @@ def _epoch_end(topic: str, ask: Message, call: Call) -> Message:
 # DeleteRecords
 
 
-def handle_delete_records(request: Message, call: Call) -> Answer:
+async def handle_delete_records(request: Message, call: Call) -> Message:
     """Move the start of partitions forward; answered once that is written down."""
+    starts: dict[Partition, int] = {}
     response = DeleteRecordsResponse(
         topics=[
             DeleteRecordsResponse.Topic(
                 name=topic.name,
-                partitions=[_delete_one(topic.name, ask, call) for ask in topic.partitions],
+                partitions=[
+                    _to_delete(topic.name, ask, call, starts) for ask in topic.partitions
+                ],
             )
             for topic in request.topics
         ]
     )
-    return _answer_when_written(response, call)
-
-
-async def _answer_when_written(response: Message, call: Call) -> Message:
-    deleted = [
-        answer
-        for topic in response.topics
-        for answer in topic.partitions
-        if not answer.error_code
-    ]
-    if deleted and await call.broker.save_log_starts():
-        for answer in deleted:
-            answer.error_code, answer.low_watermark = ErrorCode.KAFKA_STORAGE_ERROR, -1
+    try:
+        if starts:
+            await call.broker.delete_records(starts)
+    except NotWritten as error:
+        for topic in response.topics:
+            for answer in topic.partitions:
+                answer.error_code = answer.error_code or error.code
+                answer.low_watermark = -1
     return response
 
 
-def _delete_one(topic: str, ask: Message, call: Call) -> Message:
+def _to_delete(
+    topic: str, ask: Message, call: Call, starts: dict[Partition, int]
+) -> Message:
+    """Note in `starts` where a partition shall start; its answer, if all goes well."""
     answer = DeleteRecordsResponse.Partition(index=ask.index, low_watermark=-1)
     partition, answer.error_code = find(topic, ask.index, Operation.DELETE, call)
     if partition is None:
         return answer
-    if call.broker.offline:
-        answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-        return answer
-    if topic in INTERNAL:
-        answer.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
-        return answer
-    if not partition.config.delete:
-        answer.error_code = ErrorCode.POLICY_VIOLATION
-        return answer
-    offset = partition.high_watermark if ask.offset == HIGH_WATERMARK else ask.offset
     try:
-        answer.low_watermark = partition.delete_records(offset)
+        call.broker.check_writable()
+        if topic in INTERNAL:
+            answer.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
+        elif not partition.config.delete:
+            answer.error_code = ErrorCode.POLICY_VIOLATION
+        else:
+            start = partition.start_once_deleted(ask.offset)
+            starts[partition] = max(start, starts.get(partition, 0))
+            answer.low_watermark = start
     except OffsetOutOfRange:
         answer.error_code = ErrorCode.OFFSET_OUT_OF_RANGE
-    except (CorruptLog, OSError) as error:
-        call.broker.read_failed(partition, error)
-        answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    except Refused as refused:
+        answer.error_code = refused.code
     return answer

@@ -30,7 +30,9 @@ class ResourceType(IntEnum):
     """What operations are done on, numbered as in Kafka's ACLs."""
 
     TOPIC = 2
+    GROUP = 3
     CLUSTER = 4
+    TRANSACTIONAL_ID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ CLUSTER = Resource(ResourceType.CLUSTER, "kafka-cluster")
 @lru_cache(maxsize=4096)
 def topic(name: str) -> Resource:
     return Resource(ResourceType.TOPIC, name)
+
+
+@lru_cache(maxsize=4096)
+def group(group_id: str) -> Resource:
+    return Resource(ResourceType.GROUP, group_id)
+
+
+@lru_cache(maxsize=4096)
+def transactional_id(name: str) -> Resource:
+    return Resource(ResourceType.TRANSACTIONAL_ID, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,14 @@ OPERATIONS = {
         Operation.DESCRIBE_CONFIGS,
         Operation.ALTER_CONFIGS,
     ),
+    ResourceType.GROUP: (
+        Operation.READ,
+        Operation.DELETE,
+        Operation.DESCRIBE,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+    ),
+    ResourceType.TRANSACTIONAL_ID: (Operation.WRITE, Operation.DESCRIBE),
     ResourceType.CLUSTER: (
         Operation.CREATE,
         Operation.ALTER,
@@ -98,6 +118,11 @@ class Session:
     authorizer: Authorizer = field(default_factory=EverythingAllowed)
     principal: Principal = ANONYMOUS
     software: str = ""
+
+    @property
+    def host(self) -> str:
+        """The client's address, without its port."""
+        return self.peer.rpartition(":")[0]
 
     def may(self, operation: Operation, on: Resource) -> bool:
         return self.authorizer.allows(self.principal, operation, on)

@@ -1,8 +1,11 @@
 """The broker as a process: open the log, listen, keep house, stop in order.
 
-    start   take the folder, recover, replay the catalogue, listen, write the address down
-    run     checkpoints, retention, forgotten producers, silent connections, free space
-    stop    take no more requests, answer those in hand, flush, mark the folder as clean
+    start   take the folder, recover, replay the catalogue, the groups and the
+            transactions, end what was left half done, listen, write the address down
+    run     checkpoints, retention, compaction, forgotten producers, silent connections,
+            free space
+    stop    take no more requests, answer the produces in hand and hang up on all else,
+            flush, mark the folder as clean; from then on nothing is written
 
 The port is chosen once and kept in the folder (`address`), so that clients find a broker
 again that was killed and started anew with `--port 0`.
@@ -66,6 +69,8 @@ class Server:
                 f"{self._path} cannot be used: {error}.", remedy=way_out(error)
             ) from error
         try:
+            await self.broker.groups.forget_missing_topics()
+            await self.broker.transactions.load()
             await self._listen_everywhere()
         except BaseException:
             # The log is in order; the next start need not check it.
@@ -83,6 +88,19 @@ class Server:
                     self._seconds("producer.id.expiration.check"),
                     self.broker.expire_producers,
                 ),
+                (self._seconds("offsets.retention.check"), self.broker.groups.expire),
+                (
+                    self._seconds("transaction.abort.timed.out.transaction.cleanup"),
+                    self.broker.transactions.abort_late,
+                ),
+                (
+                    self._seconds("transaction.remove.expired.transaction.cleanup"),
+                    self.broker.transactions.expire,
+                ),
+                (
+                    self._config.number("log.cleaner.backoff.ms") / 1000,
+                    self.broker.cleaner.clean,
+                ),
             )
         ]
 
@@ -96,6 +114,7 @@ class Server:
         )
         self.broker = Broker(self._config, self._clock, directory, table())
         self.broker.catalog.load()
+        self.broker.groups.load()
 
     async def stop(self) -> None:
         for server in self._servers:

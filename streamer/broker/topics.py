@@ -11,7 +11,6 @@ from uuid import UUID
 
 from streamer.broker.api import Call, Message
 from streamer.broker.catalog import (
-    NotWritten,
     Topic,
     TopicExists,
     TopicGone,
@@ -21,6 +20,7 @@ from streamer.broker.catalog import (
 from streamer.broker.configs import described_config, valid_overrides
 from streamer.broker.security import Operation, topic as topic_resource
 from streamer.errors import SettingsError
+from streamer.log.errors import Refused
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
     CreatePartitionsResponse,
@@ -36,15 +36,6 @@ NO_TOPIC = "There is no such topic."
 NAMED_TWICE = "The request names it twice."
 
 
-class TopicRefused(Exception):
-    """A request about one topic that cannot be granted."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 async def create_by_default(name: str, call: Call) -> None:
     """Create a topic because somebody asked for it."""
     _check_new_name(name, call)
@@ -54,8 +45,6 @@ async def create_by_default(name: str, call: Call) -> None:
         )
     except TopicExists:
         pass  # Another client asked at the same moment.
-    except NotWritten as error:
-        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from None
 
 
 # CreateTopics
@@ -67,9 +56,9 @@ async def handle_create_topics(request: Message, call: Call) -> Message:
     for wanted in {topic.name: topic for topic in request.topics}.values():
         try:
             if wanted.name in twice:
-                raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
+                raise Refused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
             results.append(await _create(wanted, call, only_check=request.validate_only))
-        except TopicRefused as refused:
+        except Refused as refused:
             results.append(
                 CreateTopicsResponse.Topic(
                     name=wanted.name,
@@ -84,15 +73,13 @@ async def handle_create_topics(request: Message, call: Call) -> Message:
 async def _create(wanted: Message, call: Call, *, only_check: bool) -> Message:
     catalog = call.broker.catalog
     if not call.session.may(Operation.CREATE, topic_resource(wanted.name)):
-        raise TopicRefused(
-            ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Creating it is not allowed."
-        )
+        raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Creating it is not allowed.")
     _check_new_name(wanted.name, call)
     count = _partition_count(wanted, call)
     try:
         overrides = valid_overrides({one.name: one.value for one in wanted.configs})
     except SettingsError as error:
-        raise TopicRefused(ErrorCode.INVALID_CONFIG, str(error)) from None
+        raise Refused(ErrorCode.INVALID_CONFIG, str(error)) from None
     created = CreateTopicsResponse.Topic(
         name=wanted.name,
         num_partitions=count,
@@ -106,31 +93,24 @@ async def _create(wanted: Message, call: Call, *, only_check: bool) -> Message:
         try:
             topic = await catalog.create(wanted.name, count, overrides)
         except TopicExists:
-            raise TopicRefused(
-                ErrorCode.TOPIC_ALREADY_EXISTS, "It exists already."
-            ) from None
-        except NotWritten as error:
-            raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from None
+            raise Refused(ErrorCode.TOPIC_ALREADY_EXISTS, "It exists already.") from None
         created.topic_id = topic.id
     return created
 
 
 def _check_new_name(name: str, call: Call) -> None:
     topics = call.broker.catalog.topics
-    if call.broker.offline:
-        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+    call.broker.check_writable()
     if wrong := invalid_name(name):
-        raise TopicRefused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
+        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, wrong)
     if name in topics:
-        raise TopicRefused(
-            ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic {name!r} exists already."
-        )
+        raise Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic {name!r} exists already.")
     # Kafka's metrics tell dots and underscores not apart; what it refuses, we refuse.
     if "." in name or "_" in name:
         same = name.replace(".", "_")
         for other in topics:
             if other.replace(".", "_") == same:
-                raise TopicRefused(
+                raise Refused(
                     ErrorCode.INVALID_TOPIC_EXCEPTION,
                     f"Topic {name!r} collides with {other!r}: dots count as underscores.",
                 )
@@ -139,14 +119,14 @@ def _check_new_name(name: str, call: Call) -> None:
 def _partition_count(wanted: Message, call: Call) -> int:
     count: int = _assigned(wanted, call) if wanted.assignments else wanted.num_partitions
     if wanted.replication_factor != BY_DEFAULT and wanted.replication_factor < 1:
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             "The replication factor must be at least 1.",
         )
     if count == BY_DEFAULT:
         return call.broker.config.number("num.partitions")
     if not 0 < count <= PARTITIONS_MAX:
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_PARTITIONS,
             f"The number of partitions must be from 1 to {PARTITIONS_MAX}, not {count}.",
         )
@@ -156,13 +136,13 @@ def _partition_count(wanted: Message, call: Call) -> int:
 def _assigned(wanted: Message, call: Call) -> int:
     """How many partitions are assigned by hand; all of them to this broker."""
     if wanted.num_partitions != BY_DEFAULT or wanted.replication_factor != BY_DEFAULT:
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_REQUEST,
             "Give either assignments, or partitions and replication factor.",
         )
     indexes = sorted(one.partition_index for one in wanted.assignments)
     if indexes != list(range(len(indexes))):
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             "Partitions must be numbered from 0 without a gap.",
         )
@@ -173,7 +153,7 @@ def _assigned(wanted: Message, call: Call) -> int:
 
 def _check_assignment(broker_ids: list[int], call: Call) -> None:
     if broker_ids != [call.broker.node_id]:
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"Broker {call.broker.node_id} is the only one, and holds the only copy.",
         )
@@ -205,36 +185,33 @@ async def _delete(name: str | None, topic_id: UUID, call: Call, *, once: bool) -
     missing = ErrorCode.UNKNOWN_TOPIC_ID if topic_id.int else UNKNOWN_TOPIC
     try:
         if not once:
-            raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
+            raise Refused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
         topic = _to_delete(name, topic_id, call)
         result.name, result.topic_id = topic.name, topic.id
         for partition in await call.broker.catalog.delete(topic):
             call.broker.watchers.moved(partition)
-    except TopicRefused as refused:
+        await call.broker.groups.forget_topic(topic.name)
+    except Refused as refused:
         result.error_code, result.error_message = refused.code, refused.message
     except TopicGone:
         result.error_code, result.error_message = missing, NO_TOPIC
-    except NotWritten as error:
-        result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-        result.error_message = str(error)
     return result
 
 
 def _to_delete(name: str | None, topic_id: UUID, call: Call) -> Topic:
     catalog = call.broker.catalog
     if not call.broker.config.flag("delete.topic.enable"):
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.TOPIC_DELETION_DISABLED
             if call.version >= 3
             else ErrorCode.INVALID_REQUEST,
             "`delete.topic.enable` is false on this broker.",
         )
     if (name is None) == (topic_id == NO_ID):
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_REQUEST, "Name a topic or give its id, one of the two."
         )
-    if call.broker.offline:
-        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+    call.broker.check_writable()
     if name is not None:
         topic = catalog.topics.get(name)
     else:
@@ -242,9 +219,7 @@ def _to_delete(name: str | None, topic_id: UUID, call: Call) -> Topic:
     if topic is None:
         raise TopicGone
     if not call.session.may(Operation.DELETE, topic_resource(topic.name)):
-        raise TopicRefused(
-            ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Deleting it is not allowed."
-        )
+        raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Deleting it is not allowed.")
     return topic
 
 
@@ -258,13 +233,10 @@ async def handle_create_partitions(request: Message, call: Call) -> Message:
         result = CreatePartitionsResponse.Topic(name=wanted.name)
         try:
             if wanted.name in twice:
-                raise TopicRefused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
+                raise Refused(ErrorCode.INVALID_REQUEST, NAMED_TWICE)
             await _extend(wanted, call, only_check=request.validate_only)
-        except TopicRefused as refused:
+        except Refused as refused:
             result.error_code, result.error_message = refused.code, refused.message
-        except NotWritten as error:
-            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-            result.error_message = str(error)
         results.append(result)
     return CreatePartitionsResponse(topics=results)
 
@@ -280,32 +252,29 @@ async def _extend(wanted: Message, call: Call, *, only_check: bool) -> None:
 
 
 def _to_extend(wanted: Message, call: Call) -> Topic:
-    if call.broker.offline:
-        raise TopicRefused(ErrorCode.KAFKA_STORAGE_ERROR, call.broker.offline)
+    call.broker.check_writable()
     topic = call.broker.catalog.topics.get(wanted.name)
     if topic is None:
-        raise TopicRefused(UNKNOWN_TOPIC, NO_TOPIC)
+        raise Refused(UNKNOWN_TOPIC, NO_TOPIC)
     if not call.session.may(Operation.ALTER, topic_resource(wanted.name)):
-        raise TopicRefused(
-            ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Altering it is not allowed."
-        )
+        raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Altering it is not allowed.")
     now = len(topic.partitions)
     if wanted.count <= now:
         problem = (
             "has that many already" if wanted.count == now else "never loses partitions"
         )
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_PARTITIONS,
             f"Topic {wanted.name!r} has {now} partitions; it {problem}.",
         )
     if wanted.count > PARTITIONS_MAX:
-        raise TopicRefused(
+        raise Refused(
             ErrorCode.INVALID_PARTITIONS,
             f"A topic has at most {PARTITIONS_MAX} partitions.",
         )
     if wanted.assignments is not None:
         if len(wanted.assignments) != wanted.count - now:
-            raise TopicRefused(
+            raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"{wanted.count - now} partitions are new, but "
                 f"{len(wanted.assignments)} are assigned.",

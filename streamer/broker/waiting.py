@@ -8,6 +8,7 @@ something to read. Their handlers answer with a `Waiting`, which knows what it w
 
 `Watchers.moved` is called when a high watermark has moved, a log went offline, or a topic
 is gone. Nobody polls, and no task is made for a wait: there are thousands of them a second.
+Handlers that are coroutines anyway await `next_move` instead (`Broker.flushed`).
 """
 
 import asyncio
@@ -69,6 +70,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self.watching: dict[Partition, set[Watch]] = {}
+        self._moves: dict[Partition, list[asyncio.Future[None]]] = {}
 
     def watch(
         self, waiting: Waiting, seconds: float, wake: Callable[[bool], None]
@@ -76,8 +78,25 @@ class Watchers:
         """Call `wake(True)` whenever a partition moves, `wake(False)` when time is up."""
         return Watch(self, waiting, max(0.0, seconds), wake)
 
+    def next_move(self, partition: Partition) -> asyncio.Future[None]:
+        """Done when `partition` moves; those who asked first go on first."""
+        move: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._moves.setdefault(partition, []).append(move)
+        return move
+
+    def wake_all(self) -> None:
+        """The broker has stopped: nothing will move any more."""
+        for partition in list(self._moves):
+            self._go_on(partition)
+
     def moved(self, partition: Partition) -> None:
+        self._go_on(partition)
         watching = self.watching.get(partition)
         if watching is not None:
             for watch in list(watching):
                 watch.wake(True)
+
+    def _go_on(self, partition: Partition) -> None:
+        for move in self._moves.pop(partition, ()):
+            if not move.done():  # nobody has given up on it
+                move.set_result(None)

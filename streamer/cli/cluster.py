@@ -23,6 +23,9 @@ COLUMNS = (
     Column("fetch", "fetch_version", wide=True),
 )
 
+OUR_SETTING = "log.durability"
+BROKER = 4  # a kind of resource that has configs
+
 # The highest metadata.version that a release of Apache Kafka knows.
 RELEASES = {
     1: "3.0", 2: "3.1", 3: "3.2", 7: "3.3", 8: "3.4", 11: "3.5", 14: "3.6",
@@ -72,7 +75,7 @@ def broker_rows(broker: Broker, cluster: Cluster) -> list[Row]:
             "id": broker.id,
             "address": address,
             "controller": broker.id == cluster.controller,
-            "software": software(connection.api_versions),
+            "software": software(connection, broker.id),
             "apis": len(apis),
             "produce_version": apis[ApiKey.PRODUCE].max_version,
             "fetch_version": apis[ApiKey.FETCH].max_version,
@@ -105,12 +108,29 @@ def log_dirs(connection: Any) -> Sequence[dict[str, object]]:
     return found
 
 
-def software(api_versions: Any) -> str:
-    """A guess at what the broker is, from the features it says it has."""
-    for feature in api_versions.supported_features:
+def software(connection: Any, broker_id: int) -> str:
+    """What the broker is. The protocol has no word for it, so it is told by its marks.
+
+    Apache Kafka says which features it has; ours has none of those, but a setting that
+    nobody else knows.
+    """
+    for feature in connection.api_versions.supported_features:
         if feature.name == "metadata.version":
             for highest, release in RELEASES.items():
                 if feature.max_version <= highest:
                     return f"Apache Kafka {release}"
             return "Apache Kafka, a later one than 4.1"
-    return "unknown"
+    return "streamer" if knows_setting(connection, broker_id, OUR_SETTING) else "unknown"
+
+
+def knows_setting(connection: Any, broker_id: int, name: str) -> bool:
+    from streamer.wire.api_keys import ApiKey
+    from streamer.wire.messages import DescribeConfigsRequest
+
+    resource = DescribeConfigsRequest.Resource(
+        resource_type=BROKER, resource_name=str(broker_id), configuration_keys=[name]
+    )
+    response = connection.call(
+        ApiKey.DESCRIBE_CONFIGS, DescribeConfigsRequest(resources=[resource])
+    )
+    return any(entry.name == name for each in response.resources for entry in each.configs)

@@ -1,97 +1,51 @@
 """`streamer consume`: print the records of a topic.
 
-A partition is read from an offset up to a stop; `plan` finds both from `-o`:
-
-    beginning, end        from the first record; from the next one to come
-    42, -10               from an offset; the last ten of each partition
-    @TIME, @TIME:@TIME    from a moment on; up to a moment
+A partition is read from a place (`place.py`) up to a stop; `make_plan` finds both. As a
+member of a group the command reads what the group gives it. The loops of both are in
+`reader.py`.
 
 Partitions are printed as they arrive: the order within each is kept, the order
-between them is nobody's promise.
+between them is nobody's promise. What was aborted, or is not decided yet, is left out,
+unless `--uncommitted` asks for it: then the end is the end of all records, too.
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import click
 
 from streamer.cli.options import bootstrap_option
+from streamer.cli.place import BEGINNING, END, Place, at_time, parse_place
+from streamer.cli.reader import CtrlC, Plan, member_batches, planned_batches
 from streamer.cli.record_format import print_json, printer
 from streamer.client.interface import (
     Admin,
     BrokerUnavailable,
-    Consumer,
-    Message,
     NoSuchTopic,
     TopicPartition,
 )
 
-BATCH = 1000
-# Wake up that often to see Ctrl-C; records do not wait for it.
-WAIT_S = 0.5
-# When nothing has come for so long, see whether the topic is still there:
-# librdkafka goes on waiting for one that was deleted.
-IDLE_S = 3.0
-
-Find = Callable[[Admin, Sequence[TopicPartition]], dict[TopicPartition, int]]
+# An end is told when a wait for more is over.
+ENDS_SOON = {"fetch.wait.max.ms": "10"}
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
     """Where `-o` says to begin and, perhaps, to stop."""
 
-    begin: Find
-    stop: Find | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    begin: dict[TopicPartition, int]
-    # Partitions with a stop end before it; the others never end.
-    stop: dict[TopicPartition, int]
+    text: str
+    begin: Place
+    stop: Place | None = None
 
 
 def parse_range(text: str) -> Range:
-    """`-o` as functions that ask the broker for offsets; ValueError if it is none."""
-    if text in ("beginning", "start", "earliest"):
-        return Range(lambda admin, at: admin.first_offsets(at))
-    if text in ("end", "latest"):
-        return Range(lambda admin, at: admin.end_offsets(at))
-    if text.startswith("@"):
-        since, colon, until = text.partition(":@")
-        return Range(at_time(since[1:]), at_time(until) if colon else None)
-    offset = int(text)
-    return Range(last(-offset) if text.startswith("-") else exactly(offset))
-
-
-def at_time(text: str) -> Find:
-    """The first record of that time or later. Without a zone it is local time."""
-    if text.isdigit():
-        timestamp_ms = int(text)
-    else:
-        timestamp_ms = int(datetime.fromisoformat(text).timestamp() * 1000)
-    return lambda admin, at: admin.offsets_at(at, timestamp_ms)
-
-
-def last(count: int) -> Find:
-    def find(
-        admin: Admin, partitions: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, int]:
-        first = admin.first_offsets(partitions)
-        return {
-            at: max(first[at], end - count)
-            for at, end in admin.end_offsets(partitions).items()
-        }
-
-    return find
-
-
-def exactly(offset: int) -> Find:
-    return lambda admin, partitions: dict.fromkeys(partitions, offset)
+    """`-o` as places; ValueError if it is none."""
+    since, colon, until = text.partition(":@")
+    if colon and since.startswith("@"):
+        return Range(text, at_time(since[1:]), at_time(until))
+    return Range(text, parse_place(text))
 
 
 class RangeType(click.ParamType[Range]):
@@ -134,6 +88,17 @@ class RangeType(click.ParamType[Range]):
     "-f", "--format", "form", metavar="FORMAT", default=r"%v\n", help=r"[default: %v\n]"
 )
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option(
+    "-g",
+    "--group",
+    help="Read as a member of this group, from where it has come to; commit what was "
+    "printed. -o beginning|end is for where it has no offset yet.",
+)
+@click.option(
+    "--uncommitted",
+    is_flag=True,
+    help="Also records of transactions that go on or were aborted.",
+)
 @bootstrap_option
 def consume_command(
     bootstrap: str,
@@ -144,8 +109,13 @@ def consume_command(
     only: Sequence[int],
     form: str,
     as_json: bool,
+    group: str | None,
+    uncommitted: bool,
 ) -> None:
     """Print the records of TOPIC, and wait for more until Ctrl-C.
+
+    With -g the members of a group share the partitions. What was printed is committed
+    once it is written out: after a crash the last lines may come again, none is left out.
 
     \b
     FORMAT is text with these in it:
@@ -155,25 +125,65 @@ def consume_command(
     Examples:
       streamer consume orders -o -10 -e -f '%p %o %k %v\\n'
       streamer consume orders -o @2026-11-20T10:00:@2026-11-20T11:00 -J | jq .value
+      streamer consume orders -g billing       # in two terminals: each reads a share
     """
-    from streamer.client.confluent import ConfluentAdmin, ConfluentConsumer
+    from streamer.client.confluent.admin import ConfluentAdmin
+    from streamer.client.confluent.consumer import ConfluentConsumer
+
+    settings = {"isolation.level": "read_uncommitted"} if uncommitted else {}
+    if at_end:
+        settings |= ENDS_SOON
+    if group is not None:
+        settings |= group_settings(group, where, only)
 
     render = print_json if as_json else printer(form)
     admin = ConfluentAdmin(bootstrap)
-    plan = make_plan(admin, topic, only, where, at_end=at_end)
-    consumer = ConfluentConsumer(bootstrap)
-    try:
-        for messages in batches(consumer, plan, count, lambda: still_there(admin, topic)):
-            sys.stdout.buffer.write(b"".join(map(render, messages)))
-            sys.stdout.buffer.flush()
-    except KeyboardInterrupt:
-        pass  # the usual way to end it
-    finally:
-        consumer.close()
+
+    def look() -> None:
+        still_there(admin, topic)
+
+    if group is None:
+        plan = make_plan(
+            admin, topic, only, where, at_end=at_end, committed=not uncommitted
+        )
+    else:
+        plan = None
+        admin.topic(topic)
+    consumer = ConfluentConsumer(bootstrap, settings)
+    with CtrlC() as ctrl_c:
+        if plan:
+            read = planned_batches(consumer, plan, count, look, ctrl_c)
+        else:
+            read = member_batches(consumer, topic, count, look, ctrl_c, at_end=at_end)
+        try:
+            for messages in read:
+                sys.stdout.buffer.write(b"".join(map(render, messages)))
+                sys.stdout.buffer.flush()
+        finally:
+            consumer.close()
+
+
+def group_settings(group: str, where: Range, only: Sequence[int]) -> dict[str, str]:
+    """The consumer's settings for a member; UsageError if -o or -p cannot be had."""
+    if only:
+        raise click.UsageError("With -g the group decides on partitions; leave out -p.")
+    if where.text not in BEGINNING + END:
+        raise click.UsageError(
+            "With -g the group's own offsets decide; -o beginning|end is for where it has "
+            f"none.\n  -> `streamer group seek {group} --to {where.text}` moves them."
+        )
+    reset = "earliest" if where.text in BEGINNING else "latest"
+    return {"group.id": group, "auto.offset.reset": reset}
 
 
 def make_plan(
-    admin: Admin, topic: str, only: Iterable[int], where: Range, *, at_end: bool
+    admin: Admin,
+    topic: str,
+    only: Iterable[int],
+    where: Range,
+    *,
+    at_end: bool,
+    committed: bool = True,
 ) -> Plan:
     """Ask the broker where to begin and where to stop in each partition."""
     partitions = admin.topic(topic).topic_partitions
@@ -185,12 +195,12 @@ def make_plan(
             )
     if only:
         partitions = [TopicPartition(topic, index) for index in only]
-    begin = where.begin(admin, partitions)
+    begin = where.begin(admin, partitions, committed=committed)
     stop = {}
     if where.stop:
-        stop = where.stop(admin, partitions)
+        stop = where.stop(admin, partitions, committed=committed)
     elif at_end:
-        stop = admin.end_offsets(partitions)
+        stop = admin.end_offsets(partitions, committed=committed)
     return Plan(begin, stop)
 
 
@@ -200,41 +210,3 @@ def still_there(admin: Admin, topic: str) -> None:
         admin.topic(topic)
     except BrokerUnavailable:
         pass
-
-
-def batches(
-    consumer: Consumer, plan: Plan, count: int | None, idle: Callable[[], None]
-) -> Iterator[Sequence[Message]]:
-    """Records until every partition has reached its stop, or there were `count`."""
-    left = sys.maxsize if count is None else count
-    reading = {
-        at: offset
-        for at, offset in plan.begin.items()
-        if at not in plan.stop or offset < plan.stop[at]
-    }
-    consumer.assign(reading)
-    unfinished = set(reading)
-    idle_since = time.monotonic()
-    while unfinished and left:
-        messages = consumer.consume(min(BATCH, left), WAIT_S)
-        if plan.stop:
-            messages = [
-                message for message in messages if before_stop(plan, message, unfinished)
-            ]
-            # What lies before a stop may be no record: a marker, or compacted away.
-            unfinished -= consumer.ended() & plan.stop.keys()
-        if messages:
-            left -= len(messages)
-            yield messages
-            idle_since = time.monotonic()
-        elif time.monotonic() - idle_since > IDLE_S:
-            idle()
-            idle_since = time.monotonic()
-
-
-def before_stop(plan: Plan, message: Message, unfinished: set[TopicPartition]) -> bool:
-    """Whether the record is to be printed; marks its partition finished at the stop."""
-    at = TopicPartition(message.topic(), message.partition())
-    if message.offset() + 1 >= plan.stop[at]:
-        unfinished.discard(at)
-    return message.offset() < plan.stop[at]

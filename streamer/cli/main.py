@@ -28,12 +28,20 @@ COMMANDS = {
     "topic": ("streamer.cli.topic:topic_group", "Create, list, change and delete topics."),
     "produce": ("streamer.cli.produce:produce_command", "Write lines to a topic."),
     "consume": ("streamer.cli.consume:consume_command", "Print the records of a topic."),
+    "group": (
+        "streamer.cli.group:group_group",
+        "See how far consumer groups are; move them.",
+    ),
+    "txn": ("streamer.cli.txn:txn_group", "See transactions; abort one that hangs."),
     "cluster": (
         "streamer.cli.cluster:cluster_command",
         "Show which broker answers.",
     ),
     "log": ("streamer.cli.log:log_group", "Look into log files, without a broker."),
-    "bench": ("streamer.cli.bench:bench_group", "Measure a broker: rate, latency, CPU."),
+    "bench": (
+        "streamer.cli.bench.main:bench_group",
+        "Measure a broker: rates, latencies, CPU.",
+    ),
 }
 
 

@@ -1,12 +1,14 @@
-"""Options that many commands share: which broker, and configs as `name=value`."""
+"""Options that many commands share: which broker, and how values of options are written."""
 
 import functools
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 DEFAULT_PORT = 9092
+SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -54,6 +56,47 @@ class Assignment(click.ParamType[tuple[str, str]]):
         return name, text
 
 
+class TopicPartitions(NamedTuple):
+    """All partitions of a topic, or one."""
+
+    topic: str
+    partition: int | None
+
+
+class PartitionsType(click.ParamType[TopicPartitions]):
+    """`topic` or `topic:partition`."""
+
+    name = "topic[:partition]"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> TopicPartitions:
+        if isinstance(value, TopicPartitions):
+            return value
+        topic, colon, partition = str(value).partition(":")
+        if not topic or (colon and not partition.isdecimal()):
+            self.fail(f"{value!r} is not topic or topic:partition.", parameter, context)
+        return TopicPartitions(topic, int(partition) if colon else None)
+
+
+class Duration(click.ParamType[float]):
+    """`500ms`, `10s`, `5m`, `2h`; a number alone is seconds. The command gets seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]*)", str(value))
+        if found is None or found[2] not in SECONDS:
+            self.fail(
+                f"{value!r} is no duration; write 500ms, 10s, 5m or 2h.", parameter, context
+            )
+        return float(found[1]) * SECONDS[found[2]]
+
+
 def bootstrap_option(command: F) -> F:
     """-b: which broker; the command receives `bootstrap`."""
     return click.option(
@@ -75,7 +118,7 @@ def pass_admin(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_admin(*arguments: Any, bootstrap: str, **options: Any) -> Any:
-        from streamer.client.confluent import ConfluentAdmin
+        from streamer.client.confluent.admin import ConfluentAdmin
 
         return command(ConfluentAdmin(bootstrap), *arguments, **options)
 

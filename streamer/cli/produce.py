@@ -87,7 +87,8 @@ def produce_command(
       streamer produce orders -f '%k\\t%v' orders.tsv --compression zstd
       streamer produce orders -T -k alice       # deletes a key of a compacted topic
     """
-    from streamer.client.confluent import ConfluentProducer, check_reachable
+    from streamer.client.confluent.errors import check_reachable
+    from streamer.client.confluent.producer import ConfluentProducer
 
     form = form or ("%k" if tombstone and key is None else "%v")
     fixed = Line(

@@ -1,6 +1,6 @@
 """`streamer topic`: create, list, describe, alter, grow and delete topics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -22,6 +22,14 @@ PARTITION_COLUMNS = (
     Column("first", "first_offset"),
     Column("end", "end_offset"),
     Column("records", "records"),
+)
+LACKING_COLUMNS = (
+    Column("topic", "topic"),
+    Column("partition", "partition"),
+    Column("leader", "leader"),
+    Column("replicas", "replicas"),
+    Column("in sync", "in_sync"),
+    Column("lacking", "lacking"),
 )
 CONFIG_COLUMNS = (
     Column("config", "name"),
@@ -86,18 +94,33 @@ def list_command(admin: Admin, form: str) -> None:
 
 
 @topic_group.command("describe")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option(
+    "--under-replicated",
+    is_flag=True,
+    help="Only partitions with fewer replicas in sync than they should have; without "
+    "NAME, of all topics.",
+)
 @output_option
 @pass_admin
-def describe_command(admin: Admin, name: str, form: str) -> None:
+def describe_command(
+    admin: Admin, name: str | None, under_replicated: bool, form: str
+) -> None:
     """Show the partitions and the configs of the topic NAME.
 
     The table shows the configs that somebody has set; -o wide shows all.
 
     \b
-    Example: where its partitions end
+    Examples: where its partitions end; what a cluster has lost a copy of
       streamer topic describe orders
+      streamer topic describe --under-replicated -b kafka-1:9092
     """
+    if under_replicated:
+        topics = admin.cluster().topics if name is None else [admin.topic(name)]
+        show_rows(lacking_rows(topics), LACKING_COLUMNS, form)
+        return
+    if name is None:
+        raise click.UsageError("Name a topic, or ask for --under-replicated.")
     topic = admin.topic(name)
     partitions = partition_rows(admin, topic)
     configs = admin.topic_configs(name)
@@ -212,6 +235,23 @@ def partition_rows(admin: Admin, topic: Topic) -> list[Row]:
             "records": end[at] - first[at],
         }
         for partition, at in zip(topic.partitions, topic.topic_partitions, strict=True)
+    ]
+
+
+def lacking_rows(topics: Iterable[Topic]) -> list[Row]:
+    """The partitions that lack a replica, and which."""
+    return [
+        {
+            "topic": topic.name,
+            "partition": partition.index,
+            "leader": None if partition.leader < 0 else partition.leader,
+            "replicas": partition.replicas,
+            "in_sync": partition.in_sync,
+            "lacking": sorted(set(partition.replicas) - set(partition.in_sync)),
+        }
+        for topic in topics
+        for partition in topic.partitions
+        if len(partition.in_sync) < len(partition.replicas)
     ]
 
 

@@ -1,8 +1,9 @@
 """What the framework and the command line need of Kafka.
 
-Three protocols, each small: a `Consumer` reads, a `Producer` writes, an `Admin`
-asks and changes. `confluent.py` has them on librdkafka; another client would pass
-the same tests. Whoever uses them sees none of the library behind:
+Four protocols, each small: a `Consumer` reads, a `Producer` writes, a
+`TransactionalProducer` writes all or nothing, an `Admin` asks and changes.
+`confluent.py` has them on librdkafka; another client would pass the same tests.
+Whoever uses them sees none of the library behind:
 
 - a value that comes back is one of the frozen classes below;
 - an error is a `ClientError`, which says the problem and the way out.
@@ -45,9 +46,26 @@ class TopicExists(ClientError):
     remedy = "`streamer topic describe` shows it; `streamer topic alter` changes it."
 
 
+class NoSuchGroup(ClientError):
+    remedy = "`streamer group list` shows what there is."
+
+
+class GroupNotEmpty(ClientError):
+    remedy = "Stop its members first; `streamer group describe` shows them."
+
+
+class NotAMember(ClientError):
+    """The group has gone on without us: others may have our partitions by now."""
+
+    remedy = "Poll more often, or allow longer pauses (max.poll.interval.ms)."
+
+
 class TopicPartition(NamedTuple):
     topic: str
     partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,26 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMember:
+    id: str
+    # The name that a static member keeps over a restart.
+    instance_id: str | None
+    client_id: str
+    host: str
+    partitions: tuple[TopicPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    name: str
+    state: str  # as Kafka spells it: Stable, PreparingRebalance, Empty ...
+    kind: str  # classic, or consumer: that of KIP-848
+    assignor: str
+    coordinator: Broker
+    members: tuple[GroupMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A record that did not arrive, and why."""
 
@@ -131,13 +169,33 @@ class Consumer(Protocol):
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read these partitions, each from the offset given; replaces what was assigned."""
 
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group; `consume` takes part in it, and must be called often."""
+
+    def assigned(self) -> frozenset[TopicPartition] | None:
+        """What we read just now; None while the group has not decided."""
+
     def consume(self, limit: int, wait_s: float) -> Sequence[Message]:
         """What is there, up to `limit` records; if nothing is, wait for the first."""
 
-    def ended(self) -> frozenset[TopicPartition]:
-        """The partitions read to their end once since `assign`; more may have come."""
+    def ended(self) -> Mapping[TopicPartition, int]:
+        """The partitions read to their end once, and where that was; more may have come.
 
-    def close(self) -> None: ...
+        The end lies behind the last record by as many offsets as markers of transactions,
+        records that were aborted and those compacted away have taken.
+        """
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Let the group go on from these offsets; returns once the broker has them.
+
+        Raises NotAMember when the group has gone on without us.
+        """
+
+    def membership(self) -> object:
+        """Who we are in the group, for `TransactionalProducer.send_offsets`."""
+
+    def close(self) -> None:
+        """Leave the group, if we are in one, and end."""
 
 
 class Producer(Protocol):
@@ -174,6 +232,21 @@ class Producer(Protocol):
         """How many records are queued or on the way."""
 
 
+class TransactionalProducer(Producer, Protocol):
+    def begin(self) -> None: ...
+
+    def send_offsets(
+        self, positions: Mapping[TopicPartition, int], membership: object
+    ) -> None:
+        """Commit positions of a consumer in the transaction, together with its records."""
+
+    def commit(self) -> None:
+        """Make all of it visible at once; returns once that is durable."""
+
+    def abort(self) -> None:
+        """Let none of it ever be seen."""
+
+
 class Admin(Protocol):
     def cluster(self) -> Cluster: ...
 
@@ -202,11 +275,30 @@ class Admin(Protocol):
     ) -> dict[TopicPartition, int]: ...
 
     def end_offsets(
-        self, partitions: Iterable[TopicPartition]
+        self, partitions: Iterable[TopicPartition], *, committed: bool = False
     ) -> dict[TopicPartition, int]:
-        """The offset that the next record will get."""
+        """The offset that the next record will get.
+
+        With `committed`, where readers of committed records come to: the beginning of the
+        oldest transaction that goes on, if there is one.
+        """
 
     def offsets_at(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> dict[TopicPartition, int]:
         """The first record of this time or later; the end where there is none."""
+
+    def groups(self) -> list[Group]:
+        """Every consumer group of the cluster, by name."""
+
+    def group(self, name: str) -> Group:
+        """One group; raises NoSuchGroup."""
+
+    def committed(self, group: str) -> dict[TopicPartition, int]:
+        """The offsets that the group has committed; none if there is no such group."""
+
+    def set_committed(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Give a group other offsets, while nobody is in it; raises GroupNotEmpty."""
+
+    def delete_group(self, name: str) -> None:
+        """Forget a group and its offsets; raises NoSuchGroup, GroupNotEmpty."""

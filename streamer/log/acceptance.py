@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from streamer.log.config import LogConfig
 from streamer.log.errors import Refused
-from streamer.log.producers import Producers, Sent, judge
+from streamer.log.producers import Producers, Sent, Verify, judge
 from streamer.wire.batch import Buffer, Fault, Header, Limits, check
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.record import CorruptRecords, read_records
@@ -37,7 +37,7 @@ def accept(
     *,
     compact: bool,
     produce_version: int,
-    in_transaction: bool,
+    verify: Verify,
     now_ms: int,
 ) -> Header | Sent:
     """The header of a batch to append, or where it was put before. Raises Refused."""
@@ -49,7 +49,7 @@ def accept(
     if header.producer_id < 0:
         return header
     state = producers.get(header.producer_id)
-    verdict = judge(state, header, in_transaction=in_transaction)
+    verdict = judge(state, header, verify)
     if isinstance(verdict, Fault):
         raise Refused(verdict.code, verdict.message)
     return verdict or header

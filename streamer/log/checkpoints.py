@@ -2,6 +2,7 @@
 
 recovery-point-offset-checkpoint   from where on a crash must be suspected
 log-start-offset-checkpoint        what was deleted by DeleteRecords
+cleaner-offset-checkpoint          up to where compaction has come
 meta.properties                    whose directory this is
 partition.metadata                 which topic a folder belongs to
 """
@@ -15,6 +16,7 @@ from uuid import UUID
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
+CLEANED_TO = "cleaner-offset-checkpoint"
 META = "meta.properties"
 PARTITION_METADATA = "partition.metadata"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"

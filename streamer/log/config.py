@@ -25,6 +25,27 @@ class TopicOption:
     broker_name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Level(Option):
+    """A compression level: within a range, or the default, which may lie outside of it."""
+
+    within: range = range(0)
+
+    def parse(self, text: str) -> Value:
+        value = Option.parse(self, text)
+        default = int(self.default)
+        if value not in self.within and value != default:
+            besides = "" if default in self.within else f", or {default}"
+            raise ValueError(f"must be from {self.within[0]} to {self.within[-1]}{besides}")
+        return value
+
+
+def _level(codec: str, default: str, within: range) -> TopicOption:
+    name = f"compression.{codec}.level"
+    doc = f"Level for {codec} where the broker itself compresses."
+    return TopicOption(Level(name, Kind.INT, default, doc, within=within), name)
+
+
 def _option(
     name: str,
     broker_name: str | None,
@@ -49,20 +70,8 @@ _TABLE = [
         "Old data goes by age and size (delete), or all but each key's last (compact).",
         choices=("delete", "compact"),
     ),
-    _option(
-        "compression.gzip.level",
-        "compression.gzip.level",
-        Kind.INT,
-        "-1",
-        "Level for gzip where the broker itself compresses.",
-    ),
-    _option(
-        "compression.lz4.level",
-        "compression.lz4.level",
-        Kind.INT,
-        "9",
-        "Level for lz4 where the broker itself compresses.",
-    ),
+    _level("gzip", "-1", range(1, 10)),
+    _level("lz4", "9", range(1, 18)),
     _option(
         "compression.type",
         "compression.type",
@@ -71,13 +80,7 @@ _TABLE = [
         "Batches are kept as their producer compressed them.",
         choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
     ),
-    _option(
-        "compression.zstd.level",
-        "compression.zstd.level",
-        Kind.INT,
-        "3",
-        "Level for zstd where the broker itself compresses.",
-    ),
+    _level("zstd", "3", range(-131072, 23)),
     _option(
         "delete.retention.ms",
         "log.cleaner.delete.retention.ms",
@@ -324,6 +327,13 @@ class LogConfig:
     segment_index_bytes: int = 10_485_760
     segment_jitter_ms: int = 0
     segment_ms: int = 604_800_000
+
+    @property
+    def segment_age_max_ms(self) -> int:
+        """What must be compacted before long must not stay in the last segment."""
+        if self.compact:
+            return min(self.segment_ms, self.max_compaction_lag_ms)
+        return self.segment_ms
 
 
 def log_config(values: Mapping[str, Value]) -> LogConfig:

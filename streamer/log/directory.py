@@ -6,8 +6,8 @@ checkpoint files say how much of each partition is safe and where it starts, and
 is written, so a start without it is suspicious.
 
 A folder `topic-0` is a partition. One to be deleted is renamed first, which is quick and
-certain, and removed when there is time. A folder that no topic claims is renamed as well,
-and kept: whoever lost track of it may want it back.
+certain, and removed when there is time; a removal that fails is tried again. A folder that
+no topic claims is renamed as well, and kept: whoever lost track of it may want it back.
 
 A partition that cannot be opened is offline, with the reason; the others are served.
 """
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from uuid import UUID, uuid4
 
+from streamer.log import swap
 from streamer.log.checkpoints import (
     CLEAN_SHUTDOWN,
+    CLEANED_TO,
     LOG_STARTS,
     META,
     PARTITION_METADATA,
@@ -76,9 +79,16 @@ class LogDirectory:
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._recovery_points = self._read_offsets(RECOVERY_POINTS)
         self._log_starts = self._read_offsets(LOG_STARTS)
+        self._cleaned_to = self._read_offsets(CLEANED_TO)
+        # Partitions that are no more, but may still be named in those two files; whether
+        # another one has such a name now.
+        self._gone = set(self._recovery_points) | set(self._log_starts)
+        self._namesakes = False
         self._checkpoints: list[tuple[Partition, Checkpoint]] = []
         # What is to be removed, and when.
         self._doomed: list[tuple[int, Path]] = []
+        # What the latest checkpoint was to remove and did not, or not yet; the reason.
+        self._unremoved: dict[Path, OSError | None] = {}
 
     @classmethod
     def open(
@@ -153,6 +163,7 @@ class LogDirectory:
         if not self._disk.exists(path):
             return self._create(path, topic, index, topic_id, config)
         key = topic, index
+        self._gone.discard(key)
         return Partition.open(
             self._disk,
             path,
@@ -170,8 +181,8 @@ class LogDirectory:
     def _create(
         self, path: Path, topic: str, index: int, topic_id: UUID, config: LogConfig
     ) -> Partition:
-        self._recovery_points.pop((topic, index), None)
-        self._log_starts.pop((topic, index), None)
+        self._forget(topic, index)
+        self._namesakes = self._namesakes or (topic, index) in self._gone
         return Partition.create(
             self._disk,
             path,
@@ -185,23 +196,55 @@ class LogDirectory:
 
     def _belongs_to_another(self, path: Path, topic_id: UUID) -> bool:
         """Whether an earlier topic of that name has left the folder behind."""
+        return self._topic_id(path) not in (topic_id, None)
+
+    def _topic_id(self, path: Path) -> UUID | None:
+        """Whose folder it is; None if it does not say."""
         try:
-            found = read_partition_metadata(self._disk.read_file(path / PARTITION_METADATA))
+            return read_partition_metadata(self._disk.read_file(path / PARTITION_METADATA))
         except (FileNotFoundError, CheckpointDamaged):
-            return False
-        return found != topic_id
+            return None
 
     def delete_partition(self, partition: Partition) -> None:
         """Take it out of service; its files go later."""
         key = partition.topic, partition.index
         self._partitions.pop(key, None)
-        self._recovery_points.pop(key, None)
-        self._log_starts.pop(key, None)
+        self._forget(*key)
+        self._gone.add(key)
         partition.retire()
         # A full disk may not have let it have a folder.
         if self._disk.exists(partition.path):
             moved = self._rename_away(partition.path, "delete")
             self._doom(moved, partition.config.file_delete_delay_ms)
+
+    def _forget(self, topic: str, index: int) -> None:
+        for offsets in (self._recovery_points, self._log_starts, self._cleaned_to):
+            offsets.pop((topic, index), None)
+
+    def forgetting(self) -> Callable[[], None] | None:
+        """What to run, in a thread, before a new partition is written to: after a crash it
+        would be taken to start, and to be safe, where a deleted one of its name was."""
+        return self._write_offsets() if self._namesakes else None
+
+    def forgotten(self) -> None:
+        """That has run."""
+        self._gone.clear()
+        self._namesakes = False
+
+    def delete_leftovers(self, topic_ids: Collection[UUID]) -> None:
+        """Finish deletions that a crash cut short: remove what belongs to these topics."""
+        if not topic_ids:
+            return
+        for name in self._disk.list(self.path):
+            if PARTITION_FOLDER.match(name):
+                self._delete_leftover(self.path / name, topic_ids)
+
+    def _delete_leftover(self, path: Path, topic_ids: Collection[UUID]) -> None:
+        try:
+            if self._topic_id(path) in topic_ids:
+                self._doom(self._rename_away(path, "delete"), 0)
+        except OSError:
+            pass  # Whose it is cannot be told, so it is kept: see `set_strangers_aside`.
 
     def set_strangers_aside(self) -> list[Path]:
         """Rename the partition folders that nobody has opened; where they are now."""
@@ -231,6 +274,7 @@ class LogDirectory:
         """Note how far each partition is safe. What is returned is to be run in a thread,
         and `finish_checkpoints` looks at what came of it, the next call at the latest."""
         self.finish_checkpoints()
+        self.finish_removals()
         for partition in self._partitions.values():
             if (begun := partition.begin_checkpoint()) is not None:
                 self._checkpoints.append((partition, begun))
@@ -238,15 +282,23 @@ class LogDirectory:
             for path in partition.take_doomed():
                 self._doom(path, delay)
         jobs = [checkpoint for _, checkpoint in self._checkpoints]
-        files = [self._recovery_point_file(), self._log_start_file()]
-        removals = self._due_removals()
+        write_offsets = self._write_offsets()
+        removals = self._unremoved = self._due_removals()
 
         def run() -> None:
             # First of all make room: the rest may need it.
-            for path in removals:
-                self._remove(path)
+            for path in list(removals):
+                self._remove(path, removals)
             for checkpoint in jobs:
                 checkpoint.run()
+            write_offsets()
+
+        return run
+
+    def _write_offsets(self) -> Callable[[], None]:
+        files = [self._recovery_point_file(), self._log_start_file()]
+
+        def run() -> None:
             for path, data in files:
                 self._replace_file(path, data)
 
@@ -263,9 +315,16 @@ class LogDirectory:
             if checkpoint.error is not None
         ]
 
-    def log_starts(self) -> Callable[[], None]:
-        """What is returned makes deletions of records safe, in a thread."""
-        path, data = self._log_start_file()
+    def finish_removals(self) -> list[tuple[Path, OSError]]:
+        """Those that failed in the latest checkpoint; the next one tries again."""
+        unremoved, self._unremoved = self._unremoved, {}
+        for path in unremoved:
+            self._doom(path, 0)
+        return [(path, error) for path, error in unremoved.items() if error is not None]
+
+    def log_starts(self, coming: Mapping[Partition, int]) -> Callable[[], None]:
+        """What is returned writes down, in a thread, where partitions will start."""
+        path, data = self._log_start_file(coming)
         return lambda: self._replace_file(path, data)
 
     def apply_retention(self) -> Iterator[tuple[Partition, list[Deleted]]]:
@@ -273,6 +332,26 @@ class LogDirectory:
         now_ms = self.clock.now_ms()
         for partition in list(self._partitions.values()):
             yield partition, partition.apply_retention(now_ms)
+
+    def has(self, partition: Partition) -> bool:
+        """Whether it was not deleted."""
+        return self._partitions.get((partition.topic, partition.index)) is partition
+
+    def cleaned_to(self, partition: Partition) -> int | None:
+        """Up to where compaction has come; what was cut off since counts for nothing."""
+        offset = self._cleaned_to.get((partition.topic, partition.index))
+        return None if offset is None or offset > partition.end else offset
+
+    def note_cleaned(self, partition: Partition, offset: int) -> Callable[[], None]:
+        """What is returned writes it down, in a thread."""
+        if self.has(partition):
+            self._cleaned_to[partition.topic, partition.index] = offset
+        path, data = self.path / CLEANED_TO, write_offsets(self._cleaned_to)
+        return lambda: self._replace_file(path, data)
+
+    def withdraw_cleaning(self, partition: Partition) -> Callable[[], None]:
+        """What is returned removes, in a thread, what a cleaning has left half done."""
+        return lambda: swap.withdraw(self._disk, partition.path)
 
     def close(self, *, clean: bool) -> OSError | None:
         """Let go of everything. After a clean close the next start trusts what it finds;
@@ -293,8 +372,7 @@ class LogDirectory:
         return problem
 
     def _mark_clean(self) -> None:
-        for path, data in (self._recovery_point_file(), self._log_start_file()):
-            self._replace_file(path, data)
+        self._write_offsets()()
         self._disk.write_file(self.path / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
 
     # Files.
@@ -305,11 +383,19 @@ class LogDirectory:
                 self._recovery_points[key] = partition.recovery_point
         return self.path / RECOVERY_POINTS, write_offsets(self._recovery_points)
 
-    def _log_start_file(self) -> tuple[Path, bytes]:
+    def _log_start_file(
+        self, coming: Mapping[Partition, int] = MappingProxyType({})
+    ) -> tuple[Path, bytes]:
         for key, partition in self._partitions.items():
             if partition.offline is None:
                 self._log_starts[key] = partition.log_start
-        moved = {key: start for key, start in self._log_starts.items() if start > 0}
+        starts = dict(self._log_starts)
+        for partition, start in coming.items():
+            key = partition.topic, partition.index
+            # Not if it was deleted meanwhile: another one may have that name now.
+            if self._partitions.get(key) is partition:
+                starts[key] = max(start, starts.get(key, 0))
+        moved = {key: start for key, start in starts.items() if start > 0}
         return self.path / LOG_STARTS, write_offsets(moved)
 
     def _replace_file(self, path: Path, data: bytes) -> None:
@@ -326,13 +412,14 @@ class LogDirectory:
             # Without it every batch is checked, which costs time only.
             return {}
 
-    def _due_removals(self) -> list[Path]:
+    def _due_removals(self) -> dict[Path, OSError | None]:
         now_ms = self.clock.now_ms()
-        due = [path for when, path in self._doomed if when <= now_ms]
+        due = dict.fromkeys([path for when, path in self._doomed if when <= now_ms])
         self._doomed = [entry for entry in self._doomed if entry[0] > now_ms]
         return due
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, path: Path, removals: dict[Path, OSError | None]) -> None:
+        """Strike it off `removals`, or note there what went wrong."""
         try:
             if DELETED_FOLDER.match(path.name):
                 self._disk.remove_tree(path)
@@ -340,6 +427,10 @@ class LogDirectory:
                 self._disk.remove(path)
         except FileNotFoundError:
             pass  # Its folder was deleted meanwhile.
+        except OSError as error:
+            removals[path] = error
+            return
+        del removals[path]
 
 
 def _meta(disk: Disk, path: Path, node_id: int, new_id: Callable[[], UUID]) -> Meta:

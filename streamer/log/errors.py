@@ -13,7 +13,8 @@ from streamer.wire.error_codes import ErrorCode
 
 
 class Refused(Exception):
-    """A batch was not appended: the code and the words for its producer.
+    """A request, or one thing of many that it asks for, is not granted: the code and the
+    words for its client.
 
     `record_errors` names the records at fault, as (number in the batch, why).
     """

@@ -77,14 +77,13 @@ class Checkpoint:
         snapshot: bytes,
         indexes: list[Path],
         offset: int,
-        flush: Flush | None,
     ) -> None:
         self._disk = disk
         self._path = path
         self._snapshot = snapshot
         self._indexes = indexes
         self.offset = offset
-        self.flush = flush
+        self.flush: Flush | None = None
         """With page-cache durability nobody else flushes."""
         self.written = False
         self.error: OSError | None = None

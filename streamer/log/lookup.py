@@ -108,7 +108,8 @@ class TimestampPlan:
         batch = view.read(position, header.size, wait=wait)
         if len(batch) < header.size or crc_of(batch, header) != header.crc:
             raise CorruptLog(view.path, position, "the batch does not match its checksum")
-        if header.is_append_time and header.base_offset >= start:
+        whole = header.last_offset_delta + 1 == header.record_count
+        if header.is_append_time and header.base_offset >= start and whole:
             return TimestampFound(header.base_offset, header.max_timestamp, epoch)
         try:
             for record in read_records(batch):
@@ -144,8 +145,10 @@ def search_newest(segments: Segments, where: Range) -> Iterator[TimestampPlan]:
     newest = 0
     for base_offset in reversed(segments.bases):
         segment = segments.row[segments.number_of(base_offset)]
-        if segment.base_offset != base_offset:
+        if segment.base_offset > base_offset:
             return  # Deleted, with all before it.
+        if segment.base_offset < base_offset:
+            continue  # Merged with one before it, whose turn will come.
         known = segment.largest_timestamp
         if base_offset < where.up_to and (known == UNKNOWN or known >= newest):
             plan = TimestampPlan(segment, where, newest, newest=True)

@@ -14,9 +14,9 @@ When the disk refuses a write, the file is cut back to what it was and the parti
 on. When it refuses that too, or a flush, nobody knows what is on disk: the partition goes
 `offline`, refuses producers, and serves what was flushed; a restart finds out.
 
-Files: `segments.py`, `snapshots.py`. Opening: `recovery.py`. Reading: `reading.py`,
+Files: `files.py`, `segments.py`. Opening: `recovery.py`. Reading: `reading.py`,
 `lookup.py`. Syncing: `flushing.py`. Rules for producers: `wire/batch.py`, `producers.py`;
-for segments: `rolling.py`, `retention.py`.
+for segments: `rolling.py`, `retention.py`, `compaction.py`.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ from uuid import UUID
 from streamer.log import retention
 from streamer.log.acceptance import accept, limits_of
 from streamer.log.clock import Clock
+from streamer.log.compaction import Cleanable, Limits, cleanable
+from streamer.log.compaction_job import Cleaning, Swap, begin_cleaning
 from streamer.log.config import LogConfig
 from streamer.log.disk import Disk
 from streamer.log.errors import CorruptLog, OffsetOutOfRange, Refused
-from streamer.log.flushing import Checkpoint, Flush, Unsynced
+from streamer.log.files import Files
+from streamer.log.flushing import Checkpoint, Flush
 from streamer.log.lookup import Range, TimestampPlan, search_newest, search_timestamp
 from streamer.log.producers import (
     FinishedTransaction,
-    Producers,
     ProducerState,
     Sent,
+    Verify,
     judge_marker,
+    nobody_knows,
 )
 from streamer.log.reading import ReadPlan, ReadResult, Wanted
 from streamer.log.recovery import Recovered, Recovery, begin_empty, without_files
-from streamer.log.replay import producers_at
 from streamer.log.rolling import Arriving, is_full
-from streamer.log.segments import Segments
-from streamer.log.snapshots import Snapshots
 from streamer.wire.batch import (
     NO_TIMESTAMP,
     STAMP_SIZE,
@@ -89,18 +90,15 @@ class Partition:
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
-        self._disk = disk
         self._durable = durable
+        self._gaps_before = parts.gaps_before
+        """Compaction may have left some up to there; behind it one is damage."""
         self.config = config
 
-        self._unsynced = Unsynced(disk)
-        self._unsynced.note_paths(parts.unsynced_files)
-        self._unsynced.note_folders(*parts.unsynced_folders)
-        self._segments = Segments(disk, path, parts.segments, self._unsynced)
-        self._snapshots = Snapshots(disk, path, parts.snapshots, self._unsynced)
+        self._files = Files(disk, path, parts)
+        self._segments = self._files.segments
         self._epochs = parts.epochs
         self._producers = parts.producers
-        self._doomed = parts.leftovers
 
         self.log_start = parts.log_start
         self.end = parts.end
@@ -214,7 +212,8 @@ class Partition:
             stable = first_open
         for finished in self._finished:
             stable = min(stable, finished.first_offset)
-        return stable
+        # A transaction may have begun among what DeleteRecords has deleted since.
+        return max(stable, self.log_start)
 
     # Appending.
 
@@ -224,11 +223,11 @@ class Partition:
         *,
         now_ms: int,
         produce_version: int = 11,
-        in_transaction: bool = False,
+        verify: Verify = nobody_knows,
     ) -> Appended:
         """Write a client's batch behind the others, or raise Refused.
 
-        `in_transaction`: its producer's coordinator has opened a transaction here.
+        `verify` says whether a batch may be part of a transaction here.
         """
         if self.offline is not None:
             raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
@@ -238,7 +237,7 @@ class Partition:
             self._producers,
             compact=self._config.compact,
             produce_version=produce_version,
-            in_transaction=in_transaction,
+            verify=verify,
             now_ms=now_ms,
         )
         by_broker = self._limits.append_time
@@ -254,6 +253,16 @@ class Partition:
             self._producers.accept(header, base_offset, now_ms)
         return Appended(base_offset, self.end - 1, now_ms if by_broker else NO_TIMESTAMP)
 
+    def append_own(self, records: Buffer, *, now_ms: int) -> Appended:
+        """Write a batch of the broker's own, as it is, or raise Refused."""
+        if self.offline is not None:
+            raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
+        header = read_header(records)
+        base_offset = self._write(records, header, now_ms)
+        if header.producer_id >= 0:
+            self._producers.accept(header, base_offset, now_ms)
+        return Appended(base_offset, self.end - 1)
+
     def append_marker(
         self, producer_id: int, producer_epoch: int, marker: Marker, *, now_ms: int
     ) -> Appended:
@@ -267,13 +276,25 @@ class Partition:
             marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now_ms
         )
         header = read_header(batch)
+        if not marker.commit:
+            self._recall_aborted()
         offset = self._write(batch, header, now_ms)
         finished = self._producers.finish(header, marker, offset, now_ms)
         if finished is not None:
-            self._segments.note_aborted(self._producers, finished, self.end)
+            self._segments.note_aborted(self._producers, finished)
             if self.high_watermark <= offset:
                 self._finished.append(finished)
         return Appended(offset, offset)
+
+    def _recall_aborted(self) -> None:
+        """Have the list at hand that is about to grow: once the marker is written it is
+        too late to find that it cannot be read."""
+        try:
+            self._segments.aborted_in(len(self._segments.row) - 1, self.end)
+        except (OSError, CorruptLog) as error:
+            raise Refused(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"{self.path} cannot be read: {error}"
+            ) from error
 
     def _write(self, records: Buffer, header: Header, now_ms: int) -> int:
         base_offset = self.end
@@ -313,14 +334,11 @@ class Partition:
 
     def _roll(self, now_ms: int) -> None:
         try:
-            self._segments.roll(self.end, now_ms, self._config, self._take_snapshot)
+            self._files.roll(self.end, self._producers, now_ms, self._config)
         except OSError as error:
             raise Refused(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"No new segment in {self.path}: {error}"
             ) from error
-
-    def _take_snapshot(self) -> None:
-        self._snapshots.take(self.end, self._producers)
 
     # Flushing.
 
@@ -328,11 +346,11 @@ class Partition:
         """What to sync; None if there is nothing to, or a flush is under way."""
         if self._flushing is not None or not self._durable or not self._needs_sync():
             return None
-        self._flushing = self._unsynced.take(self.end, self._appended)
+        self._flushing = self._files.unsynced.take(self.end, self._appended)
         return self._flushing
 
     def _needs_sync(self) -> bool:
-        return self.offline is None and bool(self._unsynced)
+        return self.offline is None and bool(self._files.unsynced)
 
     def flushed(self, flush: Flush) -> None:
         """`flush` has run: what was there when it began is safe."""
@@ -373,17 +391,14 @@ class Partition:
             self.recovery_point = max(self.recovery_point, self._checkpointed)
         if self._checkpointed == self.end:
             return None
-        segment = self._segments.last
         try:
-            segment.write_indexes()
-            indexes = segment.index_files()
+            checkpoint = self._files.begin_checkpoint(self.end, self._producers)
         except OSError:
             return None  # The disk is full. The old checkpoint still holds.
-        flush = None
         if not self._durable and self._needs_sync():
-            flush = self._flushing = self._unsynced.take(self.end, self._appended)
-        path, snapshot = self._snapshots.path(self.end), self._producers.snapshot()
-        return Checkpoint(self._disk, path, snapshot, indexes, self.end, flush)
+            self._flushing = self._files.unsynced.take(self.end, self._appended)
+            checkpoint.flush = self._flushing
+        return checkpoint
 
     def checkpointed(self, checkpoint: Checkpoint) -> None:
         """`checkpoint` has run."""
@@ -394,10 +409,7 @@ class Partition:
         if not checkpoint.written or self.offline is not None:
             return
         self._checkpointed = checkpoint.offset
-        self._snapshots.note(checkpoint.offset)
-        self._doomed += self._snapshots.forget(
-            needed=self._segments.bases, recovery_point=self.recovery_point
-        )
+        self._files.checkpointed(checkpoint.offset, self.recovery_point)
 
     def checkpoint(self) -> int:
         """All steps at once, for when nobody waits; the recovery point."""
@@ -416,14 +428,11 @@ class Partition:
     def close(self, *, clean: bool) -> None:
         """Let go of the files; after a clean close the next start need not look at them."""
         if clean and self.offline is None:
-            self._segments.seal_last()
-            if self.end not in self._snapshots.offsets:
-                self._take_snapshot()
-            self._unsynced.note_folders(self.path)
+            self._files.seal(self.end, self._producers)
             if self._flushing is not None:
                 # Nobody will tell us how that one ended.
                 self._flushing.run()
-            flush = self._unsynced.take(self.end, self._appended)
+            flush = self._files.unsynced.take(self.end, self._appended)
             flush.run()
             self.flushed(flush)
             self.recovery_point = self._checkpointed = self.end
@@ -443,7 +452,7 @@ class Partition:
             max_bytes,
             up_to,
             minimum_one,
-            self._config.compact,
+            offset < self._gaps_before,
             (self._epochs.at(offset), self._epochs.latest),
         )
         return self._segments.plan(wanted)
@@ -471,7 +480,7 @@ class Partition:
         return search_newest(self._segments, self._range(up_to))
 
     def _range(self, up_to: int) -> Range:
-        return Range(self.log_start, up_to, self._config.compact)
+        return Range(self.log_start, up_to, self.log_start < self._gaps_before)
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         return self._epochs.end(epoch, self.high_watermark)
@@ -481,13 +490,19 @@ class Partition:
 
     # Deleting.
 
-    def delete_records(self, offset: int) -> int:
-        """Move the log's start to `offset`, -1 for the high watermark."""
-        self._must_be_readable()
+    def start_once_deleted(self, offset: int) -> int:
+        """Where the log will start when all below `offset`, -1 for the high watermark, is
+        deleted; raises what speaks against it."""
+        if self.offline is not None:
+            raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
         offset = self.high_watermark if offset == -1 else offset
         if offset < 0 or offset > self.high_watermark:
             raise OffsetOutOfRange(offset, self.log_start, self.high_watermark)
-        self._start_at(offset)
+        return max(self.log_start, offset)
+
+    def delete_records(self, offset: int) -> int:
+        """Move the log's start to `offset`, -1 for the high watermark."""
+        self._start_at(self.start_once_deleted(offset))
         while (bases := self._segments.bases)[1:] and bases[1] <= self.log_start:
             self._drop_first()
         return self.log_start
@@ -498,7 +513,9 @@ class Partition:
     def apply_retention(self, now_ms: int) -> list[retention.Deleted]:
         """Delete the segments that have had their time."""
         segments = self._segments
-        if self.offline is not None or self._is_young(now_ms):
+        if self.offline is not None or retention.is_young(
+            segments.row, self._config, now_ms
+        ):
             return []
         reasons = retention.judge(
             segments.ages(self.end),
@@ -522,38 +539,51 @@ class Partition:
             self._drop_first()
         return deleted
 
-    def _is_young(self, now_ms: int) -> bool:
-        """Whether nothing can go, told without reading: most partitions of many are a
-        single segment that was written to not long ago. (After a start, that is. If its
-        records were old when they came, they stay until the file is.)"""
-        config, segments = self._config, self._segments
-        if len(segments.row) > 1:
-            return False
-        forever = not config.delete or config.retention_ms < 0
-        return forever or segments.last.was_written_since(now_ms - config.retention_ms)
-
     def _drop_first(self) -> None:
-        first, following = self._segments.bases[:2]
-        # Once the batches are deleted, only a snapshot knows who wrote them.
-        self._snapshots.make_sure_of(
-            following,
-            lambda: self._producers_at(following),
-            may_be_unsynced=self._flushing is not None,
+        self._files.drop_first(
+            self.end, self._producers, may_be_unsynced=self._flushing is not None
         )
-        self._snapshots.drop(first)
-        self._doomed += self._segments.drop_first()
 
-    def _producers_at(self, offset: int) -> Producers:
-        if offset == self.end:
-            return self._producers
-        row, now_ms = self._segments.row, self._segments.last.created_ms
-        snapshots = self._snapshots.offsets
-        return producers_at(self._disk, self.path, row, snapshots, offset, now_ms)[0]
+    # Compaction.
+
+    def cleanable(self, cleaned_to: int | None, now_ms: int) -> Cleanable:
+        limits = Limits(self.log_start, self.last_stable, self.recovery_point, self.end)
+        return cleanable(
+            self._segments.row, self._config, limits, cleaned_to=cleaned_to, now_ms=now_ms
+        )
+
+    def begin_cleaning(self, found: Cleanable, now_ms: int) -> Cleaning:
+        """Note what is to be cleaned; what comes of it is for `swap_in`."""
+        return begin_cleaning(
+            self._segments.row,
+            found,
+            topic_id=self.topic_id,
+            config=self._config,
+            aborted=self._segments.aborted(self.end),
+            producers=self._producers.items(),
+            now_ms=now_ms,
+        )
+
+    def swap_in(self, cleaning: Cleaning, done: Swap) -> bool:
+        """Put a cleaned segment in the place of the old ones; says whether these were still
+        there, and still to be compacted. If not, it and what follows is of no use."""
+        old = [cleaning.segments[base_offset] for base_offset in done.replaced]
+        wanted = self.offline is None and self._config.compact
+        if not wanted or not self._segments.holds(old):
+            return False
+        try:
+            interval = self._config.index_interval_bytes
+            self._files.swap_in(old, interval)
+        except OSError as error:
+            self._go_offline(f"a cleaned segment cannot be put in its place: {error}")
+            self.unreadable = True
+            return False
+        self._gaps_before = max(self._gaps_before, cleaning.job.end)
+        return True
 
     def take_doomed(self) -> list[Path]:
         """Files that nobody needs any more, to be removed when there is time."""
-        doomed, self._doomed = self._doomed, []
-        return doomed
+        return self._files.take_doomed()
 
     # Producers.
 
@@ -561,6 +591,9 @@ class Partition:
         self, now_ms: int, expiration_ms: int = PRODUCER_EXPIRATION_MS
     ) -> list[int]:
         return self._producers.expire(now_ms, expiration_ms)
+
+    def producer_state(self, producer_id: int) -> ProducerState | None:
+        return self._producers.get(producer_id)
 
     def producer_states(self) -> dict[int, ProducerState]:
         return dict(self._producers.items())

@@ -8,8 +8,8 @@ For each producer id we keep its epoch and its last five batches, which tells ap
     new epoch, sequence 0                new: append it
     sequence follows the last            new: append it
     any other sequence                   out of order: a batch was lost on the way
-    transactional, but none is open      refused, unless its coordinator knows better
-    not so, but one is open              refused
+    transactional                        as its coordinator says (`Verify`)
+    not so, but a transaction is open    refused
 
 Five, because a client keeps at most five requests in flight to a broker. A producer that
 we know nothing of (it is new, or was quiet for so long that we forgot it) may start with
@@ -25,9 +25,9 @@ snapshot and log together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from streamer.wire.batch import NO_SEQUENCE, Fault, Header, Marker, advance_sequence
 from streamer.wire.checksum import crc32c
@@ -86,15 +86,30 @@ class SnapshotDamaged(Exception):
     """Not what was written; an older snapshot and the log say the same."""
 
 
+# Why a transactional batch may not be written, if so: from its header, and whether its
+# producer has a transaction open on this partition already.
+Verify: TypeAlias = Callable[[Header, bool], Fault | None]
+
+
+def nobody_knows(header: Header, goes_on: bool) -> Fault | None:
+    """Without a coordinator nobody can open a transaction."""
+    if goes_on:
+        return None
+    return Fault(
+        ErrorCode.INVALID_TXN_STATE,
+        f"Producer {header.producer_id} has no transaction open on this partition.",
+    )
+
+
 def judge(
-    state: ProducerState | None, header: Header, *, in_transaction: bool = False
+    state: ProducerState | None, header: Header, verify: Verify = nobody_knows
 ) -> Sent | Fault | None:
     """Where a repeated batch already is, why a batch is refused, or None: append it.
 
-    `in_transaction`: its coordinator has opened a transaction for this partition.
+    `verify` knows what the coordinator of its transaction says.
     """
     if state is None:
-        return _judge_transaction(NO_OFFSET, header, in_transaction)
+        return _judge_transaction(state, header, verify)
     first, last = header.base_sequence, header.last_sequence
     if header.producer_epoch == state.epoch:
         for sent in state.batches:
@@ -112,20 +127,21 @@ def judge(
             ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
             f"Producer {header.producer_id} sent sequence {first} instead of {expected}.",
         )
-    return _judge_transaction(state.transaction_start, header, in_transaction)
+    return _judge_transaction(state, header, verify)
 
 
-def _judge_transaction(start: int, header: Header, in_transaction: bool) -> Fault | None:
-    """`start` is where the producer's open transaction begins here, if it has one."""
-    if start >= 0 and not header.is_transactional:
+def _judge_transaction(
+    state: ProducerState | None, header: Header, verify: Verify
+) -> Fault | None:
+    is_open = state is not None and state.transaction_start >= 0
+    if header.is_transactional:
+        # What a later epoch writes is no part of what an earlier one has begun.
+        goes_on = is_open and state is not None and state.epoch == header.producer_epoch
+        return verify(header, goes_on)
+    if is_open:
         return Fault(
             ErrorCode.INVALID_TXN_STATE,
             f"Producer {header.producer_id} has a transaction open, the batch has none.",
-        )
-    if start < 0 and header.is_transactional and not in_transaction:
-        return Fault(
-            ErrorCode.INVALID_TXN_STATE,
-            f"Producer {header.producer_id} has no transaction open on this partition.",
         )
     return None
 

@@ -4,7 +4,8 @@ Up to the recovery point everything was flushed, and a snapshot says who had wri
 After a clean stop that is the end of the log, and nothing is read but the snapshot. After
 a crash every batch behind it is checked: its length, its format, its checksum, and that
 its offset follows the one before. At the first that fails the log is cut. Indexes,
-producers and open transactions are rebuilt on the way.
+producers and open transactions are rebuilt on the way. Before all that, a compaction that
+a crash has interrupted is undone or finished (`swap.py`).
 
 If anything was cut, readers may have seen what is gone: the leader epoch goes up, which
 tells them. Without durable flushes they may have seen what left no trace, so then it goes
@@ -21,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
+from streamer.log import swap
 from streamer.log.checkpoints import PARTITION_METADATA, write_partition_metadata
 from streamer.log.config import LogConfig
 from streamer.log.disk import TEMPORARY, Disk
@@ -77,6 +79,8 @@ class Recovered:
     """Renamed files that nobody needs any more."""
     cut: str | None = None
     """What was lost, why, and what to do about it; None if nothing was."""
+    gaps_before: int = 0
+    """Compaction may have left gaps between the offsets before this one."""
     unsynced_files: list[Path] = field(default_factory=list)
     unsynced_folders: list[Path] = field(default_factory=list)
     """What the next flush must make sure of as well."""
@@ -146,16 +150,20 @@ class Recovery:
         self._durable = durable
         self._now_ms = now_ms
         self._leftovers: list[Path] = []
+        self._gaps_before = 0
 
     def run(self, *, clean: bool) -> Recovered:
         found = self._find(clean)
+        found.gaps_before = self._gaps_before
         if not clean:
             # A killed process may have made files that their folder would still lose.
             found.unsynced_folders += [self._folder, self._folder.parent]
         return found
 
     def _find(self, clean: bool) -> Recovered:
-        names = self._tidy(self._disk.list(self._folder))
+        names = swap.finish(self._disk, self._folder, self._disk.list(self._folder))
+        self._gaps_before = swap.gaps_before(self._disk, self._folder)
+        names = self._tidy(names)
         snapshots = sorted(_offsets(names, SNAPSHOT))
         segments = [self._existing(base) for base in sorted(_offsets(names, LOG))]
         if not segments:
@@ -205,7 +213,7 @@ class Recovery:
         if point <= last.base_offset or last.size == 0:
             return point == last.base_offset and last.size == 0
         try:
-            located = locate(last.view(), point - 1, gaps=self._config.compact)
+            located = locate(last.view(), point - 1, gaps=self._may_have_gaps(last))
         except CorruptLog:
             return False
         if located is None:
@@ -259,7 +267,7 @@ class Recovery:
         for end_number in range(number, len(segments)):
             segment = segments[end_number]
             if end_number > number:
-                if segment.base_offset != scan.expected and not self._config.compact:
+                if not self._may_follow(segment.base_offset, scan.expected):
                     scan.problem = f"the next file begins at {segment.base_offset}"
                     end_number -= 1
                     break
@@ -331,7 +339,7 @@ class Recovery:
             return 0, segment.base_offset
         view = segment.view()
         try:
-            located = locate(view, point - 1, gaps=self._config.compact)
+            located = locate(view, point - 1, gaps=self._may_have_gaps(segment))
         except CorruptLog:
             located = None
         if located is None or located.header.last_offset + 1 != point:
@@ -380,15 +388,19 @@ class Recovery:
         self, header: Header, batch: Buffer, expected: int, epochs: Epochs
     ) -> str | None:
         base_offset = header.base_offset
-        if base_offset != expected and not (
-            self._config.compact and base_offset > expected
-        ):
+        if not self._may_follow(base_offset, expected):
             return f"offset {base_offset} where {expected} should be"
         if crc_of(batch, header) != header.crc:
             return "a batch does not match its checksum"
         if header.leader_epoch != epochs.at(base_offset):
             return f"leader epoch {header.leader_epoch} never was"
         return None
+
+    def _may_follow(self, base_offset: int, expected: int) -> bool:
+        return base_offset == expected or expected < base_offset <= self._gaps_before
+
+    def _may_have_gaps(self, segment: Segment) -> bool:
+        return segment.base_offset < self._gaps_before
 
     def _drop(self, segments: list[Segment], number: int, scan: _Scan) -> None:
         for segment in segments[number:]:

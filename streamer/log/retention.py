@@ -6,10 +6,11 @@ latest record; one without timestamps, as long as we have known it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from streamer.log.config import LogConfig
+from streamer.log.segment import Segment
 
 
 class SegmentAge(NamedTuple):
@@ -29,6 +30,16 @@ class Deleted(NamedTuple):
     base_offset: int
     size: int
     reason: str
+
+
+def is_young(segments: Sequence[Segment], config: LogConfig, now_ms: int) -> bool:
+    """Whether nothing can go, told without reading: most partitions of many are a single
+    segment that was written to not long ago. (After a start, that is. If its records were
+    old when they came, they stay until the file is.)"""
+    if len(segments) > 1:
+        return False
+    forever = not config.delete or config.retention_ms < 0
+    return forever or segments[-1].was_written_since(now_ms - config.retention_ms)
 
 
 def judge(

@@ -31,7 +31,8 @@ def is_full(
         segment.size + batch.size > config.segment_bytes
         or batch.last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
         or segment.is_full(config.segment_index_bytes)
-        or _age(segment, batch, now_ms) > config.segment_ms - _jitter(config, spread)
+        or _age(segment, batch, now_ms)
+        > config.segment_age_max_ms - _jitter(config, spread)
     )
 
 

@@ -77,6 +77,7 @@ class Segment:
         "_disk",
         "_interval",
         "_since_entry",
+        "_status",
         "aborted",
         "base_offset",
         "created_ms",
@@ -91,19 +92,29 @@ class Segment:
     )
 
     def __init__(
-        self, disk: Disk, folder: Path, base_offset: int, created_ms: int, interval: int
+        self,
+        disk: Disk,
+        folder: Path,
+        base_offset: int,
+        created_ms: int,
+        interval: int,
+        status: str = "",
     ) -> None:
         self._disk = disk
         self._interval = interval
-        self.path = folder / file_name(base_offset, LOG)
+        self._status = status
+        """What its files' names end with until they are in their place: `swap.py`."""
+        self.path = folder / (file_name(base_offset, LOG) + status)
         self.base_offset = base_offset
         self.created_ms = created_ms
         """When this process first saw it; its age if its records carry no timestamps."""
         self.size = 0
         self.file = disk.open(self.path)
-        self.index = Index(disk, self.path.with_suffix(OFFSET_INDEX), OFFSET_ENTRY)
-        self.time_index = Index(disk, self.path.with_suffix(TIME_INDEX), TIME_ENTRY)
-        self.aborted = AbortedTransactions(disk, self.path.with_suffix(TRANSACTION_INDEX))
+        self.index = Index(disk, self.named(OFFSET_INDEX), OFFSET_ENTRY)
+        self.time_index = Index(disk, self.named(TIME_INDEX), TIME_ENTRY)
+        self.aborted = AbortedTransactions(
+            disk, self.named(TRANSACTION_INDEX), self.named(TRANSACTION_CHECKSUM)
+        )
         self._since_entry = 0
         self.first_timestamp = UNKNOWN
         """The highest of the first batch: a segment's age counts from here."""
@@ -113,13 +124,19 @@ class Segment:
 
     @classmethod
     def create(
-        cls, disk: Disk, folder: Path, base_offset: int, now_ms: int, interval: int
+        cls,
+        disk: Disk,
+        folder: Path,
+        base_offset: int,
+        now_ms: int,
+        interval: int,
+        status: str = "",
     ) -> Segment:
-        segment = cls(disk, folder, base_offset, now_ms, interval)
+        segment = cls(disk, folder, base_offset, now_ms, interval, status)
         # What a deleted segment of the same name may have left behind is not ours.
         for suffix in INDEX_FILES:
-            if disk.exists(segment.path.with_suffix(suffix)):
-                disk.remove(segment.path.with_suffix(suffix))
+            if disk.exists(segment.named(suffix)):
+                disk.remove(segment.named(suffix))
         segment.file = disk.open(segment.path, create=True)
         segment.file.pin().truncate(0)
         segment.forget_timestamps()
@@ -135,6 +152,10 @@ class Segment:
         # Where the last entry stands is not known yet: the next batch gets one.
         segment._since_entry = segment.size
         return segment
+
+    def named(self, suffix: str) -> Path:
+        """The file of this kind."""
+        return self.path.with_name(file_name(self.base_offset, suffix) + self._status)
 
     def append(
         self,
@@ -208,12 +229,12 @@ class Segment:
 
     def index_files(self) -> list[Path]:
         """Those that there are."""
-        paths = [self.path.with_suffix(suffix) for suffix in INDEX_FILES]
+        paths = [self.named(suffix) for suffix in INDEX_FILES]
         return [path for path in paths if self._disk.exists(path)]
 
     def files(self) -> list[Path]:
         """All that there may be."""
-        return [self.path.with_suffix(suffix) for suffix in SEGMENT_FILES]
+        return [self.named(suffix) for suffix in SEGMENT_FILES]
 
     def was_written_since(self, moment_ms: int) -> bool:
         """Whether the file was, with no look into it; False if we know it better."""

@@ -23,6 +23,7 @@ from streamer.log.replay import note_aborted, read_aborted_of
 from streamer.log.retention import SegmentAge
 from streamer.log.rolling import Arriving
 from streamer.log.segment import Segment
+from streamer.log.swap import put_in_place
 from streamer.log.transactions import Aborted
 from streamer.wire.batch import Buffer
 
@@ -123,13 +124,25 @@ class Segments:
 
     def remember(self, result: ReadResult) -> None:
         segment = result.segment
-        if segment is None:
+        if segment is None or not self._is_there(segment):
             return
         if result.index_damaged:
             segment.rebuild_indexes()
         self._cursors.read_to(result.next_offset, segment, result.end_position)
 
+    def _is_there(self, segment: Segment) -> bool:
+        """Whether it was neither dropped nor replaced meanwhile."""
+        return (
+            segment is self.last
+            or segment is self._row[self.number_of(segment.base_offset)]
+        )
+
     # Aborted transactions.
+
+    def aborted(self, end: int) -> list[Aborted]:
+        """All there are, where the log ends at `end`."""
+        numbers = range(len(self._row))
+        return [entry for number in numbers for entry in self.aborted_in(number, end)]
 
     def aborted_in(self, number: int, end: int) -> Sequence[Aborted]:
         """Of one segment, where the log ends at `end`; read when first asked for."""
@@ -138,10 +151,8 @@ class Segments:
             aborted.entries = read_aborted_of(self._disk, self._row, number, end)
         return aborted.entries
 
-    def note_aborted(
-        self, producers: Producers, finished: FinishedTransaction, end: int
-    ) -> None:
-        self.aborted_in(len(self._row) - 1, end)
+    def note_aborted(self, producers: Producers, finished: FinishedTransaction) -> None:
+        """Those of the last segment are known by now: see `aborted_in`."""
         note_aborted(self.last, producers, finished)
 
     def aborted_between(
@@ -156,6 +167,33 @@ class Segments:
                 if entry.last_offset >= offset and entry.first_offset < next_offset
             )
         return found
+
+    # Compaction.
+
+    def holds(self, replaced: Sequence[Segment]) -> bool:
+        """Whether these still follow each other here, all of them sealed."""
+        first = self.number_of(replaced[0].base_offset)
+        there = self._row[first : first + len(replaced)]
+        return (
+            len(there) == len(replaced)
+            and self.last is not there[-1]
+            and all(one is other for one, other in zip(there, replaced, strict=True))
+        )
+
+    def swap_in(self, old: Sequence[Segment], interval: int) -> list[Path]:
+        """Put the cleaned segment in the place of those it was made from; their files, to
+        be removed some time. After an OSError: nobody knows which of them have moved."""
+        bases = [segment.base_offset for segment in old]
+        moved = put_in_place(self._disk, self._folder, bases)
+        created_ms = max([segment.created_ms for segment in old])
+        new = Segment.existing(self._disk, self._folder, bases[0], created_ms, interval)
+        first = self.number_of(new.base_offset)
+        self._row[first : first + len(old)] = [new]
+        self._cursors.clear()
+        for segment in old:
+            self._unsynced.forget(segment.files())
+            segment.close()
+        return moved
 
     # Deleting.
 

@@ -60,9 +60,9 @@ class AbortedTransactions:
 
     __slots__ = ("_disk", "_file", "checksum_path", "entries", "path")
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, checksum_path: Path) -> None:
         self.path = path
-        self.checksum_path = path.with_suffix(CHECKSUM)
+        self.checksum_path = checksum_path
         self.entries: list[Aborted] | None = None
         """None until they are read and believed."""
         self._disk = disk
@@ -86,6 +86,12 @@ class AbortedTransactions:
     def append(self, entry: Aborted) -> None:
         assert self.entries is not None, "someone has to believe the old ones first"
         self.entries.append(entry)
+
+    def write_whole(self, entries: list[Aborted]) -> None:
+        """All of it at once, to be synced; a file that is empty denies what was there."""
+        self.entries = entries
+        self._disk.write_file(self.path, self._packed(), durable=False)
+        self._disk.write_file(self.checksum_path, _checksum(self._packed()), durable=False)
 
     def write_out(self) -> bool:
         """Bring the file up to date; says whether it changed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.batches import batch
 from support.core import running_broker
 from support.disk import SimulatedDisk
 
@@ -20,6 +21,7 @@ from streamer.broker.catalog import (
     invalid_name,
 )
 from streamer.broker.core import Broker
+from streamer.log.partition import Partition
 
 DATA = Path("/data")
 
@@ -46,6 +48,15 @@ class LateDisk:
             if self._waiting:
                 self._waiting.pop().set()
         return together.result()
+
+
+def fill(partition: Partition, count: int) -> None:
+    for _ in range(count):
+        partition.append(batch([b"v"], timestamp=0), now_ms=0)
+    flush = partition.begin_flush()
+    assert flush is not None
+    flush.run()
+    partition.flushed(flush)
 
 
 def described(broker: Broker) -> dict[str, tuple[object, ...]]:
@@ -180,6 +191,62 @@ async def test_producer_ids_are_never_given_twice() -> None:
             )
 
     assert len(set(given)) == len(given)
+
+
+async def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        topic = await broker.catalog.create("t", 2, {})
+        await broker.catalog.create("kept", 1, {})
+        # kill -9 once the deletion is written down, and nothing else is done.
+        broker.directory.delete_partition = lambda partition: None  # type: ignore[method-assign]
+        await broker.catalog.delete(topic)
+        assert disk.exists(DATA / "t-1")
+
+    async with running_broker(DATA, disk=disk) as broker:
+        assert list(broker.catalog.topics) == ["kept"]
+        await broker.checkpoint()
+        left = [name for name in disk.list(DATA) if name.startswith(("t-", "kept-"))]
+        assert left == ["kept-0"]
+    assert "set aside" not in caplog.text
+
+
+async def test_a_topic_is_deleted_though_its_folders_cannot_be_moved_away_yet() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        topic = await broker.catalog.create("t", 2, {})
+        disk.fail("rename", errno.EIO, name="t-0")
+        await broker.catalog.delete(topic)
+        assert list(broker.directory.partitions()) == []
+        disk.heal()
+
+    async with running_broker(DATA, disk=disk) as broker:
+        await broker.checkpoint()
+        assert [name for name in disk.list(DATA) if name.startswith("t-")] == []
+
+
+async def test_a_topic_made_anew_does_not_inherit_what_was_deleted_from_the_old_one() -> (
+    None
+):
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        old = await broker.catalog.create("t", 1, {})
+        fill(old.partitions[0], 5)
+        await broker.checkpoint()
+        await broker.delete_records({old.partitions[0]: 2})
+        await broker.catalog.delete(old)
+        new = await broker.catalog.create("t", 1, {})
+        fill(new.partitions[0], 3)
+        killed = disk.files()
+
+    disk = SimulatedDisk()
+    for path, data in killed.items():
+        disk.replace(path, data)
+    async with running_broker(DATA, disk=disk) as broker:
+        partition = broker.catalog.topics["t"].partitions[0]
+        assert (partition.log_start, partition.end) == (0, 3)
 
 
 async def test_the_starts_are_counted_and_strangers_are_set_aside(

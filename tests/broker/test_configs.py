@@ -7,8 +7,9 @@ import pytest
 from support.core import Client
 
 from streamer.broker.config import BROKER_OPTIONS
-from streamer.broker.configs import Change, Source
+from streamer.broker.configs import Change, Source, valid_overrides
 from streamer.broker.core import Broker
+from streamer.errors import SettingsError
 from streamer.log.config import TOPIC_OPTIONS
 from streamer.wire.api_keys import ApiKey
 from streamer.wire.error_codes import ErrorCode
@@ -311,3 +312,26 @@ async def test_an_offline_broker_keeps_its_settings(broker: Broker, client: Clie
 
     assert refused == [ErrorCode.KAFKA_STORAGE_ERROR]
     assert (await describe(client, *T)).error_code == ErrorCode.NONE
+
+
+@pytest.mark.parametrize(
+    ("codec", "right", "wrong", "told"),
+    [
+        ("gzip", (-1, 1, 9), (-2, 0, 10), "from 1 to 9, or -1"),
+        ("lz4", (1, 17), (-1, 0, 18), "from 1 to 17."),
+        ("zstd", (-131072, 0, 22), (-131073, 23), "from -131072 to 22."),
+    ],
+)
+async def test_a_compression_level_is_one_that_the_codec_knows(
+    client: Client, codec: str, right: tuple[int, ...], wrong: tuple[int, ...], told: str
+) -> None:
+    name = f"compression.{codec}.level"
+
+    for on in (T, (BROKER, "")):
+        for level in right:
+            assert await change(client, on, (name, SET, str(level))) == [ErrorCode.NONE]
+        for level in wrong:
+            refused = await change(client, on, (name, SET, str(level)))
+            assert refused == [ErrorCode.INVALID_CONFIG]
+    with pytest.raises(SettingsError, match=told):
+        valid_overrides({name: str(wrong[0])})

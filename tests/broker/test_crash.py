@@ -4,6 +4,7 @@ Four idempotent producers write without a pause, each to a partition of its own,
 broker is killed and started anew on the same folder. They notice nothing but a delay.
 """
 
+import os
 import random
 import subprocess
 import time
@@ -15,7 +16,8 @@ from support.broker import STREAMER, start_streamer
 from support.server import Server
 
 KILLS = 20
-SEED = 7
+# Another one tries other moments: `SEED=21 pytest tests/broker/test_crash.py`.
+SEED = int(os.environ.get("SEED", "7"))
 TOPIC = "crash"
 PRODUCERS = 4
 # A producer waits when it has this many records in hand.

@@ -11,6 +11,7 @@ from support.disk import SimulatedDisk
 from support.raw import fetch_request, only_partition
 
 from streamer.broker.core import Broker
+from streamer.broker.unread import SMALL, UNREAD_MAX
 from streamer.wire.api_keys import ApiKey
 from streamer.wire.error_codes import ErrorCode
 
@@ -111,6 +112,49 @@ async def test_after_its_time_a_fetch_gives_what_there_is(
     answer = await fetch(client, 0, min_bytes=10_000, max_wait_ms=1)
 
     assert offsets(answer) == [0]
+
+
+async def test_what_came_while_it_waited_is_given_though_it_is_not_enough(
+    broker: Broker, client: Client
+) -> None:
+    request = fetch_request("t", 0, min_bytes=10_000, max_wait_ms=100)
+    client.send(ApiKey.FETCH, 12, request)
+
+    await write(broker, 2)
+
+    assert offsets(only_partition(await client.answer())) == [0, 1]
+
+
+async def test_while_others_leave_much_unread_a_fetch_brings_little_and_never_nothing(
+    broker: Broker, client: Client
+) -> None:
+    many = 2 * SMALL // len(BATCH)
+    await write(broker, many)
+
+    broker.unread.changed(UNREAD_MAX)
+    little = await fetch(client, 0, min_bytes=SMALL, max_wait_ms=NEVER_MS)
+    one = await fetch(client, 0, partition_max_bytes=1)
+    broker.unread.changed(-UNREAD_MAX)
+
+    assert 0 < len(little.records) <= SMALL
+    assert offsets(one) == [0]
+    assert len(offsets(await fetch(client, 0))) == many
+
+
+async def test_what_is_being_read_from_the_disk_counts_as_unread() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(Path("/data"), disk=disk) as broker:
+        await broker.catalog.create("t", 1, {})
+        await write(broker, 3)
+        disk.cold = True
+        client = Client(broker)
+
+        client.send(ApiKey.FETCH, 12, fetch_request("t", 0, partition_max_bytes=1 << 20))
+        await asyncio.sleep(0)
+        assert broker.unread.room == UNREAD_MAX - (1 << 20)
+
+        await client.answer()
+        assert broker.unread.room == UNREAD_MAX
 
 
 @pytest.mark.parametrize(

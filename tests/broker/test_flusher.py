@@ -31,13 +31,14 @@ class Log:
         self.threads: list[str] = []
         self.unflushed = 0
         self.running: Job | None = None
+        self.offline: str | None = None
 
     def append(self, flusher: Flusher) -> None:
         self.unflushed += 1
         flusher.flush(cast(Partition, self))
 
     def begin_flush(self) -> Job | None:
-        if self.running is not None or not self.unflushed:
+        if self.offline or self.running is not None or not self.unflushed:
             return None
         self.unflushed, self.running = 0, Job(self)
         return self.running
@@ -59,7 +60,7 @@ class Told:
         self.flusher = Flusher(
             asyncio.get_running_loop(),
             monotonic=self._monotonic,
-            on_flushed=self._on_flushed,
+            on_moved=self._on_moved,
             on_failed=self._on_failed,
         )
 
@@ -67,7 +68,7 @@ class Told:
         self._now += self.seconds
         return self._now
 
-    def _on_flushed(self, partition: Partition) -> None:
+    def _on_moved(self, partition: Partition) -> None:
         self.flushed.append(partition)
         self.event.set()
 
@@ -151,3 +152,14 @@ async def test_a_flush_that_was_begun_is_carried_out_when_the_broker_stops() -> 
 
     assert told.flushed == [log]
     assert len(log.threads) == 1
+
+
+async def test_who_waits_is_told_when_a_partition_goes_offline_before_its_flush() -> None:
+    told, log = Told(), Log()
+
+    log.append(told.flusher)
+    log.offline = "the next write could not be taken back"
+    await told.something()
+
+    assert told.flushed == [log]
+    told.flusher.close()

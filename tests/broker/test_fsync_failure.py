@@ -191,10 +191,11 @@ async def test_whichever_sync_fails_what_was_acknowledged_survives_a_power_cut(
         await asyncio.sleep(0.05)  # Syncs of the others may be under way.
         syncs = disk.counts["sync"], disk.counts["sync_dir"]
         disk.heal()
-        if broker.offline:
+        failed = broker.offline is not None
+        if failed:
             answer = await clients[0].ask(ApiKey.PRODUCE, 9, produce_request("t", batch(1)))
             assert only_partition(answer).error_code == FAILED
-    assert not broker.offline or syncs == (disk.counts["sync"], disk.counts["sync_dir"])
+    assert not failed or syncs == (disk.counts["sync"], disk.counts["sync_dir"])
     assert created == OK
 
     disk.crash(Random(after))
@@ -218,6 +219,31 @@ async def test_producers_that_wait_for_another_partition_are_told_at_once() -> N
         broker.go_offline("another partition's sync failed")
 
         assert only_partition(await client.answer()).error_code == FAILED
+
+
+async def test_while_the_disk_is_not_trusted_nothing_is_deleted_from_it() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(Path("/data"), disk=disk) as broker:
+        topic = await broker.catalog.create("t", 1, {"retention.ms": "1"})
+        partition = topic.partitions[0]
+        partition.append(batch(100), now_ms=broker.clock.now_ms())
+        flush = partition.begin_flush()
+        assert flush is not None
+        flush.run()
+        partition.flushed(flush)
+        await asyncio.sleep(0.01)
+        disk.modified = 0
+        broker.go_offline("a sync failed")
+        files = disk.files()
+
+        await broker.apply_retention()
+        await broker.checkpoint()
+        assert disk.files() == files
+
+        # It would have gone otherwise.
+        partition.offline = None
+        await broker.apply_retention()
+        assert partition.log_start == 1
 
 
 async def test_a_topic_deleted_while_it_is_flushed_is_no_failure(tmp_path: Path) -> None:

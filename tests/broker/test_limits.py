@@ -20,11 +20,12 @@ import psutil
 import pytest
 from support.broker import start_streamer
 from support.core import Client, running_broker
-from support.faults import batch, create
+from support.faults import batch, create, eventually
 from support.raw import Wire, fetch, fetch_request, only_partition, produce, produce_request
 from support.server import METADATA_REQUEST, Server
 
 from streamer.broker.admission import Admission
+from streamer.broker.unread import UNREAD_MAX
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.frames import SIZE
 from streamer.wire.messages import ApiVersionsRequest
@@ -94,6 +95,34 @@ def test_a_client_that_never_reads_its_answers_does_not_grow_the_broker(
             # One answer of 20 MB, as it is read and as it is sent.
             assert memory(server) - before < 100 * MIB
             assert len(fetch(wire, "t", 0).records) > 100_000
+
+
+def test_many_clients_that_never_read_share_one_bound_and_hold_up_nobody(
+    tmp_path: Path,
+) -> None:
+    everything = fetch_request("t", 0, partition_max_bytes=50 * MIB)
+    with start_streamer(tmp_path) as server, Wire(server.address) as wire:
+        create(wire, "t")
+        for _ in range(50):
+            produce(wire, "t", batch(1_000_000))
+        before = memory(server)
+
+        with connections(server, 15) as rude:
+            for one in rude:
+                one.send(everything, 12)
+                one.socket.recv(1, socket.MSG_PEEK)
+            # 750 MB have been asked for.
+            assert memory(server) - before < UNREAD_MAX + 100 * MIB
+
+            began = time.monotonic()
+            for offset in range(50):
+                assert len(fetch(wire, "t", offset).records) > 1_000_000
+            assert time.monotonic() - began < 5
+
+        eventually(
+            lambda: len(only_partition(wire.ask(everything, 12)).records) > 45_000_000,
+            "what they had taken was not given back",
+        )
 
 
 def ask_without_end(rude: Wire, request: Any) -> None:

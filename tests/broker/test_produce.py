@@ -58,7 +58,7 @@ async def test_what_is_written_gets_its_offset(client: Client, acks: int) -> Non
         ({"records": batch([b"v"], attributes=CONTROL)}, ErrorCode.INVALID_RECORD),
         (
             {"records": batch([b"v"], attributes=TRANSACTIONAL, **SEQUENCE)},
-            ErrorCode.INVALID_TXN_STATE,
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         ),
     ],
 )

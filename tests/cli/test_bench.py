@@ -36,3 +36,31 @@ def test_a_topic_that_is_named_is_kept(streamer: Streamer, topic: str) -> None:
     assert result.exit_code == 0
     assert "RECORDS/S" in result.stdout
     assert streamer("topic", "describe", topic).exit_code == 0
+
+
+def test_transactions_are_timed_one_by_one(streamer: Streamer) -> None:
+    result = streamer("bench", "txn", "-n", "20", "-r", "6", "-p", "3", "-o", "json")
+
+    row = json.loads(result.stdout)
+    assert (row["transactions"], row["records_each"], row["partitions"]) == (20, 6, 3)
+    assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+    assert row["transactions_per_second"] > 0
+    assert "streamer-bench" not in streamer("topic", "list").stdout
+    assert "streamer-bench" not in streamer("group", "list").stdout
+
+
+def test_members_are_timed_until_all_have_partitions(streamer: Streamer) -> None:
+    result = streamer("bench", "group", "-m", "2", "-p", "4", "-o", "json")
+
+    row = json.loads(result.stdout)
+    assert (row["members"], row["partitions"]) == (2, 4)
+    assert row["join_seconds"] > 0
+    assert row["one_more_seconds"] > 0
+    assert "streamer-bench" not in streamer("group", "list").stdout
+
+
+def test_more_members_than_partitions_are_a_usage_error(streamer: Streamer) -> None:
+    result = streamer("bench", "group", "-m", "4", "-p", "4")
+
+    assert result.exit_code == 2
+    assert "need 5 partitions" in result.stderr

@@ -6,7 +6,7 @@ from cli.conftest import Streamer
 
 
 def test_the_cluster_tells_its_brokers_and_how_full_they_are(
-    streamer: Streamer, bootstrap: str, topic: str
+    streamer: Streamer, bootstrap: str, topic: str, against: str
 ) -> None:
     streamer("produce", topic, stdin="x\n")
 
@@ -15,6 +15,9 @@ def test_the_cluster_tells_its_brokers_and_how_full_they_are(
     (broker,) = cluster["brokers"]
     assert broker["address"] == bootstrap
     assert broker["controller"] is True
+    assert (
+        broker["software"] == {"streamer": "streamer", "kafka": "Apache Kafka 4.1"}[against]
+    )
     assert broker["bytes"] > 0
     assert broker["free_bytes"] > 0
     assert cluster["partitions"] >= 2

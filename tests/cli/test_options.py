@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import click
 import pytest
 
-from streamer.cli.options import Address
+from streamer.cli.options import Address, Duration, PartitionsType
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,32 @@ from streamer.cli.options import Address
 )
 def test_an_address_may_be_written_in_several_ways(written: str, meant: str) -> None:
     assert Address().convert(written, None, None) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("500ms", 0.5), ("10s", 10), ("10", 10), ("1.5m", 90), ("2h", 7200)],
+)
+def test_a_duration_is_a_number_with_a_unit(written: str, seconds: float) -> None:
+    assert Duration().convert(written, None, None) == seconds
+
+
+@pytest.mark.parametrize("written", ["", "s", "ten", "10 s", "-1s", "10d"])
+def test_what_is_no_duration_is_refused(written: str) -> None:
+    with pytest.raises(click.BadParameter, match="10s"):
+        Duration().convert(written, None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("orders", ("orders", None)), ("a.b_c-d:12", ("a.b_c-d", 12))]
+)
+def test_a_topic_may_be_followed_by_a_partition(
+    written: str, meant: tuple[str, int | None]
+) -> None:
+    assert PartitionsType().convert(written, None, None) == meant
+
+
+@pytest.mark.parametrize("written", ["", ":1", "orders:", "orders:x", "orders:-1"])
+def test_what_is_no_partition_is_refused(written: str) -> None:
+    with pytest.raises(click.BadParameter):
+        PartitionsType().convert(written, None, None)

@@ -7,6 +7,9 @@ import json
 from cli.conftest import Streamer
 from support.clients import new_name
 
+from streamer.cli.topic import lacking_rows
+from streamer.client.interface import Partition, Topic
+
 
 def configs(streamer: Streamer, topic: str) -> dict[str, tuple[str, str]]:
     described = json.loads(streamer("topic", "describe", topic, "-o", "json").stdout)
@@ -52,6 +55,31 @@ def test_the_table_shows_what_was_set_and_wide_shows_all(
     assert "segment.bytes" in table
     assert "cleanup.policy" not in table
     assert "cleanup.policy" in wide
+
+
+def test_what_lacks_a_replica_is_shown_alone() -> None:
+    whole = Partition(0, 1, (1, 2), (2, 1))
+    lacking = Partition(1, 2, (1, 2, 3), (2,))
+    dead = Partition(2, -1, (1,), ())
+
+    rows = lacking_rows([Topic("t", (whole, lacking, dead)), Topic("u", (whole,))])
+
+    assert [(row["partition"], row["leader"], row["lacking"]) for row in rows] == [
+        (1, 2, [1, 3]),
+        (2, None, [1]),
+    ]
+
+
+def test_one_broker_has_every_replica_there_is(streamer: Streamer, topic: str) -> None:
+    for words in ((), (topic,)):
+        result = streamer("topic", "describe", "--under-replicated", *words)
+
+        assert result.exit_code == 0, result.stderr
+        assert len(result.stdout.splitlines()) == 1  # the titles
+
+
+def test_describe_needs_a_name_or_a_question(streamer: Streamer) -> None:
+    assert streamer("topic", "describe").exit_code == 2
 
 
 def test_alter_sets_one_config_and_leaves_the_others(

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
-from support.clients import new_name
+from support.clients import new_name, wait_until
 
-from streamer.client.confluent import (
-    SETTINGS,
-    ConfluentAdmin,
-    ConfluentConsumer,
+from streamer.client.confluent.admin import ConfluentAdmin
+from streamer.client.confluent.consumer import ConfluentConsumer
+from streamer.client.confluent.producer import (
     ConfluentProducer,
-    settings_for,
+    ConfluentTransactionalProducer,
 )
 from streamer.client.interface import (
     Admin,
     BrokerUnavailable,
+    ClientError,
     Consumer,
+    GroupNotEmpty,
     Message,
+    NoSuchGroup,
     NoSuchTopic,
+    NotAMember,
     Producer,
     TopicPartition,
+    TransactionalProducer,
 )
+from streamer.client.librdkafka import SETTINGS, settings_for
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def test_the_classes_are_what_the_interface_asks_for(bootstrap: str) -> None:
 
     assert admin.cluster().brokers
     assert len(producer) == 0
-    assert consumer.ended() == frozenset()
+    assert not consumer.ended()
     consumer.close()
 
 
@@ -124,10 +130,10 @@ def test_an_end_is_noted_until_partitions_are_assigned_again(
     consumer = ConfluentConsumer(bootstrap)
 
     read_to_the_end(consumer, topic)
-    assert consumer.ended() == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    assert consumer.ended() == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
 
     consumer.assign({TopicPartition(topic, 1): 0})
-    assert consumer.ended() == frozenset()
+    assert not consumer.ended()
     consumer.close()
 
 
@@ -170,3 +176,161 @@ def test_asking_for_a_topic_does_not_create_it(admin: ConfluentAdmin) -> None:
 def test_a_broker_that_is_not_there_is_found_out_at_once() -> None:
     with pytest.raises(BrokerUnavailable, match=r"No broker at 127\.0\.0\.1:1: .+refused"):
         ConfluentAdmin("127.0.0.1:1")
+
+
+@pytest.fixture
+def group(admin: ConfluentAdmin) -> Iterator[str]:
+    name = new_name("group")
+    yield name
+    with contextlib.suppress(NoSuchGroup):
+        admin.delete_group(name)
+
+
+def produced(bootstrap: str, topic: str, count: int) -> None:
+    producer = ConfluentProducer(bootstrap)
+    for number in range(count):
+        producer.send(topic, b"%d" % number, partition=0)
+    assert producer.flush(10) == 0
+
+
+def joined(bootstrap: str, group: str, topic: str) -> ConfluentConsumer:
+    """A member that knows its share."""
+    consumer = ConfluentConsumer(bootstrap, {"group.id": group, "client.id": "me"})
+    consumer.subscribe([topic])
+    assert consumer.assigned() is None
+    wait_until(lambda: consumer.consume(1, 0.1) or consumer.assigned(), "no share")
+    return consumer
+
+
+def test_a_member_commits_and_the_group_remembers(
+    bootstrap: str, topic: str, admin: ConfluentAdmin, group: str
+) -> None:
+    produced(bootstrap, topic, 3)
+
+    member = joined(bootstrap, group, topic)
+    member.commit({})
+    member.commit({TopicPartition(topic, 0): 2})
+    (described,) = admin.group(group).members
+    member.close()
+
+    assert described.client_id == "me"
+    assert described.host == "127.0.0.1"
+    assert described.partitions == (TopicPartition(topic, 0), TopicPartition(topic, 1))
+    assert admin.committed(group) == {TopicPartition(topic, 0): 2}
+    assert admin.group(group).state == "Empty"
+    assert group in {each.name for each in admin.groups()}
+
+
+def test_a_partition_that_was_taken_away_is_not_ended(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    one = joined(bootstrap, group, topic)
+    wait_until(lambda: one.consume(1, 0.1) or len(one.ended()) == 2, "no ends")
+
+    other = ConfluentConsumer(bootstrap, {"group.id": group})
+    other.subscribe([topic])
+
+    def shared() -> bool:
+        one.consume(1, 0.05)
+        other.consume(1, 0.05)
+        return len(one.assigned() or ()) == len(other.assigned() or ()) == 1
+
+    wait_until(shared, "they do not share")
+    assert one.ended().keys() <= (one.assigned() or set())
+    one.close()
+    other.close()
+
+
+def test_offsets_are_set_while_nobody_is_in_the_group(
+    bootstrap: str, topic: str, admin: ConfluentAdmin, group: str
+) -> None:
+    where = TopicPartition(topic, 1)
+    admin.set_committed(group, {where: 0})
+    assert admin.committed(group) == {where: 0}
+
+    member = joined(bootstrap, group, topic)
+    with pytest.raises(GroupNotEmpty):
+        admin.set_committed(group, {where: 0})
+    with pytest.raises(GroupNotEmpty):
+        admin.delete_group(group)
+    member.close()
+
+
+def test_an_unknown_group_has_no_offsets(admin: ConfluentAdmin) -> None:
+    name = new_name("group")
+
+    assert admin.committed(name) == {}
+    with pytest.raises(NoSuchGroup):
+        admin.group(name)
+    with pytest.raises(NoSuchGroup):
+        admin.delete_group(name)
+
+
+def test_a_member_that_was_forgotten_may_not_commit(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    consumer = ConfluentConsumer(bootstrap, {"group.id": group})
+    member = joined(bootstrap, group, topic)
+
+    # Not in the group, though others are.
+    with pytest.raises(NotAMember):
+        consumer.commit({TopicPartition(topic, 0): 1})
+    member.close()
+    consumer.close()
+
+
+def test_a_transaction_is_seen_when_it_is_committed_and_with_its_offsets(
+    bootstrap: str, topic: str, admin: ConfluentAdmin, group: str
+) -> None:
+    where, read = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    consumer = ConfluentConsumer(bootstrap, {"group.id": group})
+    producer: TransactionalProducer = ConfluentTransactionalProducer(
+        bootstrap, new_name("txn")
+    )
+
+    producer.begin()
+    producer.send(topic, b"v", partition=0)
+    producer.send_offsets({read: 7}, consumer.membership())
+    producer.flush(10)
+    during = admin.end_offsets([where]), admin.end_offsets([where], committed=True)
+    producer.commit()
+
+    assert during == ({where: 1}, {where: 0})
+    wait_until(
+        lambda: admin.end_offsets([where], committed=True) == {where: 2}, "no marker"
+    )
+    assert admin.committed(group) == {read: 7}
+    (message,) = read_to_the_end(consumer, topic)
+    assert message.value() == b"v"
+    assert consumer.ended()[where] == 2
+    consumer.close()
+
+
+def test_a_transaction_that_is_aborted_is_never_seen(
+    bootstrap: str, topic: str, admin: ConfluentAdmin, group: str
+) -> None:
+    consumer = ConfluentConsumer(bootstrap, {"group.id": group})
+    producer = ConfluentTransactionalProducer(bootstrap, new_name("txn"))
+
+    producer.begin()
+    producer.send(topic, b"v", partition=0)
+    producer.send_offsets({TopicPartition(topic, 0): 1}, consumer.membership())
+    producer.flush(10)
+    producer.abort()
+
+    assert read_to_the_end(consumer, topic) == []
+    assert admin.committed(group) == {}
+    consumer.close()
+
+
+def test_who_takes_a_transactional_id_shuts_the_other_out(
+    bootstrap: str, topic: str
+) -> None:
+    name = new_name("txn")
+    first = ConfluentTransactionalProducer(bootstrap, name)
+    first.begin()
+    first.send(topic, b"v", partition=0)
+    ConfluentTransactionalProducer(bootstrap, name)
+
+    with pytest.raises(ClientError, match="Committing a transaction of"):
+        first.commit()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from support.clients import create_topic
 from support.raw import Wire, until_known
+from support.raw_groups import RawMember, new_group
 
 MakeTopic = Callable[..., str]
+MakeMember = Callable[..., RawMember]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +39,25 @@ def log(wire: Wire, topic: str) -> str:
     """A fresh topic of one partition that answers on the wire."""
     until_known(wire, topic)
     return topic
+
+
+@pytest.fixture
+def group(wire: Wire) -> str:
+    """The name of a fresh group."""
+    return new_group(wire)
+
+
+@pytest.fixture
+def member(bootstrap: str, group: str) -> Iterator[MakeMember]:
+    """`member(instance=...)` gives one who may join this test's group on the wire."""
+    with ExitStack() as at_the_end:
+
+        def make(**wishes: Any) -> RawMember:
+            one = RawMember(bootstrap, wishes.pop("group", group), **wishes)
+            at_the_end.callback(one.close)
+            return one
+
+        yield make
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from uuid import UUID
 
@@ -131,6 +132,49 @@ def test_what_a_deletion_left_behind_is_removed_by_the_next_start() -> None:
     disk.kill()
     opened(disk).checkpoint()()
     assert not [name for name in disk.list(DATA) if name.endswith("-delete")]
+
+
+def test_a_deletion_that_was_cut_short_is_finished_and_strangers_are_kept() -> None:
+    disk = SimulatedDisk()
+    directory = opened(disk)
+    for name, topic_id in (("gone", UUID(int=1)), ("lost", UUID(int=2))):
+        directory.open_partition(name, 0, topic_id, LogConfig())
+    disk.replace(DATA / "file-0", b"not a folder")
+    disk.make_dir(DATA / "nameless-0")
+    disk.kill()
+
+    directory = opened(disk)
+    directory.delete_leftovers({UUID(int=1)})
+    directory.set_strangers_aside()
+    directory.checkpoint()()
+
+    folders = [name for name in disk.list(DATA) if "-0" in name]
+    assert [name.split(".")[0] for name in folders] == ["file-0", "lost-0", "nameless-0"]
+    assert all(name.endswith("-stray") for name in folders)
+
+
+def test_what_cannot_be_removed_is_told_and_tried_again() -> None:
+    disk = SimulatedDisk()
+    directory = opened(disk)
+    config = LogConfig(file_delete_delay_ms=0)
+    for topic in ("t", "u"):
+        directory.delete_partition(directory.open_partition(topic, 0, TOPIC_ID, config))
+    kept = directory.open_partition("kept", 0, TOPIC_ID, config)
+    append(kept, batch(b"1"))
+    flush(kept)
+
+    disk.fail("remove", errno.EACCES, name="t-0")
+    directory.checkpoint()()
+    ((path, error),) = directory.finish_removals()
+    assert path.name.startswith("t-0.")
+    assert error.errno == errno.EACCES
+    assert [name for name in disk.list(DATA) if name.endswith("-delete")] == [path.name]
+    assert any("snapshot" in file.name for file in disk.files()), "the rest was done"
+
+    disk.heal()
+    directory.checkpoint()()
+    assert directory.finish_removals() == []
+    assert not disk.exists(path)
 
 
 def test_a_folder_that_no_topic_claims_is_set_aside_and_kept() -> None:

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.disk import SimulatedDisk
-from support.logs import NOW, TOPIC_ID, TurnedClock, batch, batch_of, flush, records
+from support.logs import (
+    NOW,
+    TOPIC_ID,
+    TurnedClock,
+    batch,
+    batch_of,
+    coordinated,
+    flush,
+    records,
+)
 
 from streamer.log.config import LogConfig
 from streamer.log.directory import LogDirectory
@@ -75,7 +84,7 @@ class PartitionIsAList(RuleBasedStateMachine):
     # Appending.
 
     def _appended(self, data: bytes, values: list[bytes], producer: int) -> int:
-        appended = self.partition.append(data, now_ms=self.clock.now, in_transaction=True)
+        appended = self.partition.append(data, now_ms=self.clock.now, verify=coordinated)
         assert appended.base_offset == len(self.model)
         assert appended.last_offset == len(self.model) + len(values) - 1
         assert not appended.repeated
@@ -219,7 +228,8 @@ class PartitionIsAList(RuleBasedStateMachine):
         start = None
         for offset, entry in enumerate(self.model):
             if entry.producer == TRANSACTIONAL:
-                start = None if entry.marker is not None else (start or offset)
+                began = offset if start is None else start
+                start = None if entry.marker is not None else began
         return start
 
     def aborted(self) -> set[int]:
@@ -240,7 +250,7 @@ class PartitionIsAList(RuleBasedStateMachine):
         partition = self.partition
         assert partition.high_watermark == self.promised
         assert partition.end == len(self.model)
-        assert partition.last_stable <= partition.high_watermark
+        assert self.start <= partition.last_stable <= partition.high_watermark
 
     @invariant()
     def all_is_there_in_order(self) -> None:
@@ -258,7 +268,7 @@ class PartitionIsAList(RuleBasedStateMachine):
         stable = partition.last_stable
         start = self.transaction_start()
         if start is not None:
-            assert stable <= start
+            assert stable <= max(start, self.start)
         wanted = set(range(self.start, stable)) - self.aborted()
         found = {record.offset for record in committed(partition, stable)}
         assert found == {o for o in wanted if self.model[o].marker is None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.logs import NOW, batch_of
+from support.logs import NOW, batch_of, coordinated
 
 from streamer.log.producers import (
     Producers,
@@ -11,6 +11,7 @@ from streamer.log.producers import (
     SnapshotDamaged,
     judge,
     judge_marker,
+    nobody_knows,
     read_snapshot,
 )
 from streamer.wire.batch import Fault, Header, Marker, control_batch, read_header
@@ -35,7 +36,7 @@ def producers(*headers: Header) -> Producers:
 
 
 def verdict(known: Producers, each: Header) -> Sent | Fault | None:
-    return judge(known.get(1), each, in_transaction=True)
+    return judge(known.get(1), each, coordinated)
 
 
 def code(known: Producers, each: Header) -> ErrorCode | None:
@@ -152,12 +153,21 @@ def test_only_a_coordinator_opens_a_transaction(
     found = judge(
         producers(*known).get(1),
         header(1, txn=transactional),
-        in_transaction=coordinator_agrees,
+        coordinated if coordinator_agrees else nobody_knows,
     )
     if expected == REPEATED:
         assert isinstance(found, Sent)
     else:
         assert (found.code if isinstance(found, Fault) else found) == expected
+
+
+def test_a_later_epoch_goes_on_with_nothing_that_an_earlier_one_has_open() -> None:
+    known = producers(header(0, txn=True)).get(1)
+
+    refused = judge(known, header(0, txn=True, epoch=1), nobody_knows)
+
+    assert isinstance(refused, Fault)
+    assert refused.code == REFUSED
 
 
 def finish(known: Producers, marker: Marker, offset: int, epoch: int = 0) -> object:

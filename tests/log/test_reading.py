@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.disk import SimulatedDisk
 from support.logs import (
+    FOLDER,
     NOW,
     TOPIC_ID,
     TurnedClock,
@@ -27,6 +28,7 @@ from streamer.log.disk import RealDisk
 from streamer.log.errors import CorruptLog, NotInMemory, OffsetOutOfRange, Refused
 from streamer.log.partition import Partition
 from streamer.log.reading import ReadPlan
+from streamer.log.swap import note_gaps
 from streamer.wire.batch import read_header, read_headers
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.record import Record, write_batch
@@ -285,6 +287,7 @@ def test_a_compacted_log_has_gaps_and_is_read_all_the_same() -> None:
             disk.replace(path, b"".join(data[at : at + size] for at in kept))
         elif path.suffix in (".index", ".timeindex"):
             disk.remove(path)
+    note_gaps(disk, FOLDER, 20)
     for clean in (True, False):
         reopened = reopen(disk, config, recovery_point=20, clean=clean)
         assert [one.offset for one in records(reopened)] == list(range(0, 20, 3))

@@ -1,7 +1,7 @@
 """Producing, reading and administering through confluent-kafka, in one line each.
 
-Tests speak of records and offsets; the waiting is here. Nothing sleeps: a delivery
-report, the end of a partition or a deadline ends every wait.
+Tests speak of records, offsets and members; the waiting is here. Nothing sleeps: a
+delivery report, the end of a partition or a deadline ends every wait.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -188,3 +188,92 @@ def wait_until(condition: Any, problem: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, problem
         time.sleep(0.01)
+
+
+def member(
+    bootstrap: str,
+    group: str,
+    *topics: str,
+    watch: Mapping[str, Callable[..., None]] | None = None,
+    **config: object,
+) -> Consumer:
+    """A consumer that has asked to join `group`; `poll_until` lets it take part."""
+    settings: dict[str, object] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 10,
+        "heartbeat.interval.ms": 100,  # a heartbeat is how a member hears of a rebalance
+    }
+    consumer = Consumer(settings | {k.replace("_", "."): v for k, v in config.items()})
+    consumer.subscribe(list(topics), **(watch or {}))
+    return consumer
+
+
+def poll_until(
+    condition: Callable[[], Any], *consumers: Consumer, problem: str = "it never came to be"
+) -> list[Message]:
+    """Let these consumers take part until `condition` holds; the records they got."""
+    found: list[Message] = []
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, problem
+        for consumer in consumers:
+            message = consumer.poll(0.01)
+            if message is None:
+                continue
+            error = message.error()
+            if error is not None:
+                raise KafkaException(error)
+            found.append(message)
+    return found
+
+
+def take(consumer: Consumer, count: int) -> list[Message]:
+    """The next `count` records."""
+    found: list[Message] = []
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while len(found) < count:
+        message = consumer.poll(max(0.0, deadline - time.monotonic()))
+        assert message is not None, f"{len(found)} records instead of {count}"
+        error = message.error()
+        if error is not None:
+            raise KafkaException(error)
+        found.append(message)
+    return found
+
+
+def owned(consumer: Consumer) -> set[int]:
+    """The partitions assigned to it; for tests with one topic."""
+    return {each.partition for each in consumer.assignment()}
+
+
+def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> TopicPartition:
+    """What the group has committed, as somebody outside it sees."""
+    asked = TopicPartition(topic, partition)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    try:
+        (found,) = consumer.committed([asked], timeout=DEADLINE_SECONDS)
+    finally:
+        consumer.close()
+    return found
+
+
+def transactional(
+    bootstrap: str, name: str | None = None, *, timeout_ms: int = 60_000
+) -> Producer:
+    """A producer whose transactions go by `name`, ready to begin one."""
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "transactional.id": name or new_name("txn"),
+        "transaction.timeout.ms": timeout_ms,
+        "linger.ms": 0,
+    }
+    producer = Producer(settings)
+    producer.init_transactions(DEADLINE_SECONDS)
+    return producer
+
+
+def values(messages: Iterable[Message]) -> list[bytes | None]:
+    return [message.value() for message in messages]

@@ -35,6 +35,21 @@ async def running_broker(
     clock: Clock | None = None,
 ) -> AsyncIterator[Broker]:
     """A broker on the folder `path`, ready for connections."""
+    broker = await started_broker(path, settings, disk=disk, clock=clock)
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+async def started_broker(
+    path: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    disk: Disk | None = None,
+    clock: Clock | None = None,
+) -> Broker:
+    """The same, for those who will not close it in order."""
     config = load(flags=settings or {}, environment={}, directory=Path("/"))
     clock = clock or SystemClock()
     directory = LogDirectory.open(
@@ -46,11 +61,11 @@ async def running_broker(
     )
     broker = Broker(config, clock, directory, table())
     broker.catalog.load()
+    broker.groups.load()
+    await broker.groups.forget_missing_topics()
+    await broker.transactions.load()
     broker.addresses = [Listener("127.0.0.1", 9092)]
-    try:
-        yield broker
-    finally:
-        broker.close()
+    return broker
 
 
 class Transport(asyncio.Transport):

@@ -4,7 +4,8 @@ One KRaft node (broker and controller in one process) on free ports, its data in
 folder of the caller's. The jars come from Maven Central once, into
 `~/.cache/streamer-kafka-VERSION` (`KAFKA_JARS` names another folder); Java 17 and,
 for that first time, Maven are needed. Kafka's own command line tools are classes of
-the same jars: `run_tool`.
+the same jars: `run_tool`. Programs of our own on Kafka's Java libraries are in `java/`:
+`start_java`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from support.server import Server, wait_until_serving
+from support.server import PROMPT, Server, wait_until_serving
 
 VERSION = os.environ.get("KAFKA_VERSION", "4.1.1")
 JARS = Path(
     os.environ.get("KAFKA_JARS") or Path.home() / ".cache" / f"streamer-kafka-{VERSION}"
 )
 
-# One node cannot keep three copies, and tests need no delay before a rebalance.
+# One node cannot keep three copies.
 SETTINGS = {
     "num.partitions": "4",
     "default.replication.factor": "1",
@@ -38,8 +39,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
-    "group.initial.rebalance.delay.ms": "0",
-}
+} | PROMPT
 
 # The options of Kafka's own start script, without those that only write logs.
 JAVA_OPTIONS = (
@@ -162,8 +162,28 @@ def run_tool(
     return result
 
 
-def java(heap: str) -> list[str]:
-    return ["java", f"-Xms{heap}", f"-Xmx{heap}", *JAVA_OPTIONS, "-cp", f"{JARS}/*"]
+def start_java(
+    name: str, *arguments: str, directory: Path, heap: str = "256m"
+) -> subprocess.Popen[bytes]:
+    """Start `java/NAME.java`, compiled into `directory`; what it says is in `NAME.out`."""
+    fetch_jars()
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / f"{name}.class").exists():
+        source = Path(__file__).with_name("java") / f"{name}.java"
+        compiler = ["javac", "-cp", f"{JARS}/*", "-d", str(directory), str(source)]
+        subprocess.run(compiler, check=True, timeout=60)
+    with (directory / f"{name}.out").open("ab") as sink:
+        return subprocess.Popen(
+            [*java(heap, directory), name, *arguments],
+            stdin=subprocess.PIPE,  # closed, it tells the program to stop
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def java(heap: str, *folders: Path) -> list[str]:
+    classes = ":".join([f"{JARS}/*", *(str(folder) for folder in folders)])
+    return ["java", f"-Xms{heap}", f"-Xmx{heap}", *JAVA_OPTIONS, "-cp", classes]
 
 
 def new_id() -> str:

@@ -10,7 +10,7 @@ from streamer.log.config import LogConfig
 from streamer.log.disk import Disk
 from streamer.log.lookup import TimestampFound, TimestampPlan
 from streamer.log.partition import Partition
-from streamer.wire.batch import read_headers
+from streamer.wire.batch import Header, read_headers
 from streamer.wire.record import Record, read_records, write_batch
 
 NOW = 1_700_000_000_000
@@ -89,9 +89,13 @@ def reopen(
     )
 
 
+def coordinated(header: Header, goes_on: bool) -> None:
+    """Says of every transactional batch that its partition was added."""
+
+
 def append(partition: Partition, *batches: bytes) -> None:
     for each in batches:
-        partition.append(each, now_ms=NOW, in_transaction=True)
+        partition.append(each, now_ms=NOW, verify=coordinated)
 
 
 def search(steps: Iterable[TimestampPlan]) -> TimestampFound | None:

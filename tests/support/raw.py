@@ -158,6 +158,7 @@ def fetch_request(
     session_id: int = 0,
     session_epoch: int = -1,
     leader_epoch: int = -1,
+    isolation: int = 0,
 ) -> Any:
     part = FetchRequest.Partition(
         index=partition,
@@ -169,6 +170,7 @@ def fetch_request(
         max_wait_ms=max_wait_ms,
         min_bytes=min_bytes,
         max_bytes=max_bytes,
+        isolation_level=isolation,
         session_id=session_id,
         session_epoch=session_epoch,
         topics=[FetchRequest.Topic(name=topic, partitions=[part])],

@@ -22,6 +22,15 @@ METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 1, -1, 0)
 
 PATIENCE_SECONDS = 60.0
 
+# For tests, with either broker: no delay before a rebalance, sessions that end soon,
+# groups that are soon full, and no transaction left open much longer than it may be.
+PROMPT = {
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "100",
+    "group.max.size": "20",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",
+}
+
 
 class DidNotStart(Exception):
     """The process ended, or never answered; the message holds its last words."""
