@@ -66,6 +66,7 @@ def fill_transactionally(
             producer.commit_transaction()
             committed += each
         else:
+            producer.flush()  # or it would throw away what it has not sent yet
             producer.abort_transaction()
     return {"committed": committed, "aborted": number * each - committed}
 

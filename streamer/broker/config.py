@@ -170,7 +170,7 @@ _OWN = [
     Option(
         "log.cleaner.io.max.bytes.per.second",
         Kind.DOUBLE,
-        "1.7976931348623157E308",
+        "52428800",
         "How much compaction reads and writes in a second at the most.",
         minimum=1,
         dynamic=True,
