@@ -55,6 +55,8 @@ CONSUMER = {
     "queued.min.messages": 300_000,
     "queued.max.messages.kbytes": 262_144,
 }
+# For a reader with a pace: what it reads ahead comes as fast as it can.
+READS_LITTLE_AHEAD = {"queued.min.messages": 10_000, "queued.max.messages.kbytes": 16_384}
 
 
 def produce(
@@ -98,8 +100,10 @@ def consume(
     isolation_level: str = "read_committed",
 ) -> dict[str, Any]:
     """Everything in the topic, from its beginning; no faster than `per_second`."""
-    level = {"isolation.level": isolation_level}
-    consumer = Consumer({"bootstrap.servers": bootstrap} | CONSUMER | level)
+    settings = CONSUMER | {"isolation.level": isolation_level}
+    if per_second is not None:
+        settings |= READS_LITTLE_AHEAD
+    consumer = Consumer({"bootstrap.servers": bootstrap} | settings)
     consumer.list_topics(topic, timeout=10)
 
     go()
