@@ -13,7 +13,7 @@ setup: .venv/.complete
 	$(BIN)/python -m pip install --quiet --group dev --editable '.[uvloop]'
 	touch $@
 
-demo: setup  ## A broker, a producer, a consumer, live figures; Ctrl-C ends all.
+demo: setup  ## The shop: its broker, two workers, a stream of orders, live figures; Ctrl-C ends all.
 	$(BIN)/python examples/demo.py
 
 test: setup  ## Everything that needs neither Java nor much patience.
@@ -23,8 +23,8 @@ test: setup  ## Everything that needs neither Java nor much patience.
 test-all: setup  ## The long ones too.
 	$(BIN)/python -m pytest -m 'not kafka'
 
-test-kafka: setup  ## The conformance tests against Apache Kafka, and Kafka's own tools against ours.
-	$(BIN)/python -m pytest tests/conformance -m 'not slow' --against=kafka
+test-kafka: setup  ## Conformance and the worker against Apache Kafka, one node and three; Kafka's own tools against ours.
+	$(BIN)/python -m pytest tests/conformance tests/worker -m 'not slow' --against=kafka
 	$(BIN)/python -m pytest -m kafka
 
 check: setup  ## ruff, mypy strict, import rules
@@ -37,4 +37,4 @@ bench: setup  ## The broker beside Apache Kafka (needs Java 17 and Maven); see d
 	$(BIN)/python benchmarks/broker.py
 
 clean:
-	rm -rf .venv .streamer .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .streamer examples/.streamer .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

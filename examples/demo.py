@@ -1,298 +1,478 @@
-"""A broker with producers, a consumer and a consumer group, with live figures.
+"""The shop at work: its broker, two workers and a stream of orders, with live figures.
 
-    make demo            # or: .venv/bin/python examples/demo.py
-    Ctrl-C               # ends all of it, and leaves nothing behind
+    make demo                # or: .venv/bin/python examples/demo.py
+    Ctrl-C                   # ends all of it, in order, and leaves nothing running
 
-The broker is a process of its own, started as you would start it: `streamer broker`.
-Its log lies in a temporary folder. The clients are threads of this one:
+Started again it goes on where it was: what the shop knows is in `examples/.streamer`, and
+`--fresh` forgets it. What runs is `shop.py`, as it stands:
 
-    clicks     a thousand records every ten milliseconds, each with the time in it; a
-               consumer reads them and so knows how long each was on its way
-    payments   written in transactions, of which every fifth is aborted; read by a group of
-               two members, to which a third comes after some seconds. What was aborted,
-               none of them ever sees
+    workers    `python shop.py worker --processes 2`; try what a `kill -9` of one does
+    broker     that which the app has of its own, in a process beside them
+    orders     sent by `shop.orders.send_soon`, from here
 
-Nothing here is special to our broker: the clients speak the Kafka protocol, and would do
-the same with any other.
+And this program looks on, as any Kafka client may. It reads the orders and adds them up
+itself; it reads the changelog of the table `sold`, of which it sees what is committed. So
+it knows what should have been sold of each item and what the shop says, and how long the
+one took to become the other: that is the latency here, from sending an order until its
+count is committed and read. Orders that still wait at the end are counted the next time.
 """
 
+import asyncio
+import json
+import logging
+import os
+import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+import urllib.request
+import uuid
+from asyncio.subprocess import Process
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
+from random import Random
 
 import click
+import shop
+from prometheus_client.parser import text_string_to_metric_families
+from rich.columns import Columns
+from rich.console import Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from streamer.client.confluent.admin import ConfluentAdmin
 from streamer.client.confluent.consumer import ConfluentConsumer
-from streamer.client.confluent.producer import (
-    ConfluentProducer,
-    ConfluentTransactionalProducer,
-)
+from streamer.client.embedded import EmbeddedBroker
+from streamer.client.file_lock import is_held
 from streamer.client.interface import (
     ClientError,
-    NoSuchGroup,
-    NotAMember,
+    GroupMember,
+    Message,
+    NoSuchTopic,
     TopicPartition,
 )
 
-TOPIC, PAYMENTS, PARTITIONS = "clicks", "payments", 4
-RATE = 100_000  # records a second
-TRANSACTION_EACH_S, TRANSACTION_RECORDS, ABORT_EACH = 0.05, 20, 5
-GROUP, MEMBERS, THIRD_AFTER_S = "auditors", 2, 4.0
-PAID, REFUSED = b"paid", b"refused"
-TICK_S = 0.01
-KEYS = [f"customer-{number}".encode() for number in range(1000)]
-STAMP = Struct(">q")
-VALUE = b"x" * 92  # behind the stamp: 100 bytes in all
-# Enough to look at with `streamer consume`, and little enough for any disk.
-CONFIGS = {"retention.bytes": str(256 << 20), "segment.bytes": str(64 << 20)}
+FOLDER = Path(__file__).parent
+ORDERS, SOLD = "orders", "shop-sold-changelog"
+ITEMS = ["tea", "coffee", "cocoa", "honey", "sugar", "milk", "lemons", "ginger", "saffron"]
+RATE = 500
+TICK_S = 0.02
+TOP = 8
+LAST_LOOK_S = 0.2
+STOP_S = 5.0
+PATIENCE_S = 30.0
+# For the broker. Orders need not be kept for long: enough to look at them with `streamer
+# consume orders`, and little enough for any disk. The table's changelog is compacted.
+SETTINGS = {
+    "STREAMER_LOG_RETENTION_BYTES": str(64 << 20),
+    "STREAMER_LOG_SEGMENT_BYTES": str(8 << 20),
+}
 
 
-@dataclass
-class Counters:
-    """What the threads have done so far; each number is counted by one of them."""
-
-    sent: int = 0
-    received: int = 0
-    latencies_ns: list[int] = field(default_factory=list)
-    committed: int = 0
-    aborted: int = 0
-    members: list["Audited"] = field(default_factory=list)
-    problem: ClientError | None = None
+# What there is to see.
 
 
-@dataclass
-class Audited:
-    """What a member of the group has read."""
+class Watch:
+    """What was ordered, what was sold, and how long the one takes to become the other.
 
-    paid: int = 0
-    refused: int = 0  # these were aborted
+    It notes what it has added up and how far it has read for that, so that it need not read
+    the log from its beginning each time, nor the broker keep it for ever.
+    """
+
+    def __init__(self, address: str, notes: Path) -> None:
+        self.ordered: Counter[str] = Counter()
+        self.sold: Counter[str] = Counter()
+        self.latencies_ms: list[float] = []
+        self.stopping = False
+        self.problem: ClientError | None = None
+        self._address = address
+        self._notes = notes
+        self._began_ms = now_ms()
+        self._offsets: dict[int, int] = {}
+        # By item: how many there are with this order, and when that was sent.
+        self._waiting: dict[str, deque[tuple[int, int]]] = defaultdict(deque)
+        if notes.exists():
+            noted = json.loads(notes.read_text())
+            self.ordered.update(noted["ordered"])
+            self._offsets = {int(number): at for number, at in noted["offsets"].items()}
+
+    async def run(self) -> None:
+        """Until it is stopping, or has a problem."""
+        consumer = ConfluentConsumer(self._address, {"auto.offset.reset": "earliest"})
+        try:
+            consumer.assign(await self._places())
+            while not self.stopping:
+                for message in await asyncio.to_thread(consumer.consume, 1000, 0.02):
+                    self._add(message)
+            self.note()
+        except ClientError as error:
+            self.problem = error
+        finally:
+            consumer.close()
+
+    async def _places(self) -> dict[TopicPartition, int]:
+        """From where to read, once the shop has opened."""
+        admin = ConfluentAdmin(self._address)
+        while not self.stopping:
+            try:
+                orders = await asyncio.to_thread(admin.topic, ORDERS)
+                sold = await asyncio.to_thread(admin.topic, SOLD)
+            except NoSuchTopic:
+                await asyncio.sleep(0.1)
+                continue
+            places = {
+                at: self._offsets.get(at.partition, 0) for at in orders.topic_partitions
+            }
+            return places | dict.fromkeys(sold.topic_partitions, 0)
+        return {}
+
+    def _add(self, message: Message) -> None:
+        key, value = message.key() or b"", message.value() or b""
+        if message.topic() == SOLD:
+            item = json.loads(key)
+            self.sold[item] = json.loads(value)
+        else:
+            order, sent_ms = shop.Order.loads(value), message.timestamp()[1]
+            item = order.item
+            self.ordered[item] += order.quantity
+            self._offsets[message.partition()] = message.offset() + 1
+            # Older ones have waited for somebody to start the demo.
+            if sent_ms >= self._began_ms:
+                self._waiting[item].append((self.ordered[item], sent_ms))
+        # Equal items are counted in about the order in which they were sent.
+        waiting = self._waiting[item]
+        while waiting and waiting[0][0] <= self.sold[item]:
+            self.latencies_ms.append(now_ms() - waiting.popleft()[1])
+
+    def note(self) -> None:
+        new = self._notes.with_suffix(".new")
+        new.write_text(json.dumps({"ordered": self.ordered, "offsets": self._offsets}))
+        new.replace(self._notes)
 
 
-Work = Callable[[str, Counters, threading.Event], None]
+def now_ms() -> float:
+    """As the timestamps of records are."""
+    return time.time_ns() / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process of the shop, and what it has done since it was started."""
+
+    slot: str
+    pid: str
+    pages: str
+    partitions: int
+    records: float = 0
+    commits: float = 0
+    cpu_s: float = 0
+    memory: float = 0
+
+    @property
+    def answers(self) -> bool:
+        return self.memory > 0
+
+
+class Workers:
+    """Who is in the group of the shop, and what each says of itself at /metrics."""
+
+    def __init__(self, address: str, home: Path) -> None:
+        self._admin = ConfluentAdmin(address)
+        self._slots = home / "state" / "shop"
+
+    def look(self) -> list[Worker]:
+        try:
+            members = self._admin.group("shop").members
+        except ClientError:  # nobody is there yet, or the broker is busy
+            return []
+        return sorted(map(self._asked, members), key=lambda worker: worker.slot)
+
+    def _asked(self, member: GroupMember) -> Worker:
+        # Its client id says where its pages are: shop@host:port/slot.
+        pages, _, slot = member.client_id.partition("@")[2].rpartition("/")
+        pid = (self._slots / f"slot-{slot}" / ".lock").read_text().strip()
+        known = slot, pid, pages, len(member.partitions)
+        try:
+            with urllib.request.urlopen(f"http://{pages}/metrics", timeout=2) as answer:
+                text = answer.read().decode()
+        except OSError:  # it was killed a moment ago
+            return Worker(*known)
+        found: dict[str, float] = defaultdict(float)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[sample.name] += sample.value
+        return Worker(
+            *known,
+            records=found["streamer_records_total"],
+            commits=found["kafka_streams_stream_thread_metrics_commit_total"],
+            cpu_s=found["process_cpu_seconds_total"],
+            memory=found["process_resident_memory_bytes"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How it stands at one moment, and what has come within the second before."""
+
+    seconds: float
+    address: str
+    ordered: int
+    sold: Counter[str]
+    rate: float
+    latencies_ms: list[float]
+    workers: list[Worker]
+    # By process: records, commits and CPU seconds, each in a second.
+    rates: dict[str, tuple[float, float, float]]
+
+    @property
+    def waiting(self) -> int:
+        return self.ordered - self.sold.total()
+
+    @property
+    def summary(self) -> dict[str, str]:
+        latency = [percentile(self.latencies_ms, share) for share in (50, 99)]
+        commits = sum(commits for _, commits, _ in self.rates.values())
+        return {
+            "orders": f"{self.ordered:,} ({self.rate:,.0f}/s)",
+            "counted": f"{self.sold.total():,}",
+            "waiting": f"{self.waiting:,}",
+            "latency": "p50 {:.0f} ms, p99 {:.0f} ms".format(*latency),
+            "commits": f"{commits:.0f}/s",
+            "workers": f"{len(self.workers)}",
+        }
+
+
+async def figures(address: str, home: Path, watch: Watch) -> AsyncIterator[Figures]:
+    """A look at it each second."""
+    crew = Workers(address, home)
+    began = then = time.monotonic()
+    ordered, before = watch.ordered.total(), dict[str, Worker]()
+    while True:
+        await asyncio.sleep(1)
+        workers = await asyncio.to_thread(crew.look)
+        now = time.monotonic()
+        latencies, watch.latencies_ms = sorted(watch.latencies_ms), []
+        yield Figures(
+            seconds=now - began,
+            address=address,
+            ordered=watch.ordered.total(),
+            sold=watch.sold,
+            rate=(watch.ordered.total() - ordered) / (now - then),
+            latencies_ms=latencies,
+            workers=workers,
+            rates={
+                one.pid: rates(before[one.pid], one, now - then)
+                for one in workers
+                if one.answers and one.pid in before
+            },
+        )
+        watch.note()
+        then, ordered = now, watch.ordered.total()
+        before = {one.pid: one for one in workers if one.answers}
+
+
+def rates(before: Worker, now: Worker, seconds: float) -> tuple[float, float, float]:
+    return (
+        (now.records - before.records) / seconds,
+        (now.commits - before.commits) / seconds,
+        (now.cpu_s - before.cpu_s) / seconds,
+    )
+
+
+def percentile(ordered: list[float], share: int) -> float:
+    return ordered[len(ordered) * share // 100] if ordered else 0.0
+
+
+# How it is shown.
+
+
+def show(now: Figures, screen: Live | None) -> None:
+    if screen is not None:
+        screen.update(drawn(now), refresh=True)
+    else:
+        print(
+            "   ".join(f"{name} {text}" for name, text in now.summary.items()), flush=True
+        )
+
+
+def drawn(now: Figures) -> Group:
+    summary = Table.grid(padding=(0, 3))
+    for name, text in now.summary.items():
+        summary.add_row(Text(name), Text(text, style="bold"))
+    top = Table("item", right("sold"))
+    for item, number in now.sold.most_common(TOP):
+        top.add_row(item, f"{number:,}")
+    columns = ("partitions", "records/s", "commits/s", "CPU", "memory")
+    workers = Table("process", "pages", *map(right, columns))
+    for one in now.workers:
+        records, commits, cpu = now.rates.get(one.pid, (0, 0, 0))
+        workers.add_row(
+            one.pid,
+            f"http://{one.pages}/",
+            f"{one.partitions}",
+            f"{records:,.0f}",
+            f"{commits:.0f}",
+            f"{cpu:.0%}",
+            f"{one.memory / 1e6:.0f} MB",
+        )
+    words = "\n".join(
+        [
+            f"The broker is {now.address}; any Kafka client may look in. Try:",
+            f"  .venv/bin/streamer consume alerts -b {now.address}",
+            *(f"  curl http://{one.pages}/table/sold/tea" for one in now.workers[:1]),
+            *(f"  kill -9 {one.pid}" for one in now.workers[:1]),
+            "Ctrl-C ends all; it goes on from there when it is started again.",
+        ]
+    )
+    return Group(summary, Columns([top, workers], padding=(1, 3)), Text(words))
+
+
+def right(name: str) -> Column:
+    return Column(name, justify="right")
+
+
+# What runs.
+
+
+async def send_orders(rate: float, random: Random) -> None:
+    """Until it is cancelled. Some items sell better than others."""
+    weights = [1 / number for number in range(1, len(ITEMS) + 1)]
+    began, sent = time.monotonic(), 0
+    while True:
+        wanted = int((time.monotonic() - began) * rate)
+        for item in random.choices(ITEMS, weights, k=wanted - sent):
+            shop.orders.send_soon(value=shop.Order(uuid.uuid4().hex, item))
+        sent = wanted
+        await asyncio.sleep(TICK_S)
 
 
 @contextmanager
-def running_broker() -> Iterator[str]:
-    """`streamer broker` on a free port and a temporary folder; gives its address."""
-    with tempfile.TemporaryDirectory(prefix="streamer-demo-") as folder:
-        address_file = Path(folder) / "address"
-        command = [str(Path(sys.executable).with_name("streamer")), "broker", "--port", "0"]
-        command += ["--data-dir", f"{folder}/data", "--address-file", str(address_file)]
-        # Its words would disturb the figures.
-        log = Path(folder) / "log"
-        with (
-            log.open("wb") as words,
+def running_broker(home: Path) -> Iterator[str]:
+    """The app's own broker, which is ours as well; it goes a second after the last user."""
+    with EmbeddedBroker.join(home) as broker:
+        yield broker.address
+    until = time.monotonic() + STOP_S  # you may have started another worker on it
+    while is_held(home / "broker" / ".lock") and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+@asynccontextmanager
+async def watching(address: str, notes: Path) -> AsyncIterator[Watch]:
+    watch = Watch(address, notes)
+    task = asyncio.create_task(watch.run())
+    try:
+        yield watch
+        await asyncio.sleep(LAST_LOOK_S)
+    finally:
+        watch.stopping = True
+        await task
+
+
+@asynccontextmanager
+async def running_workers(home: Path, processes: int) -> AsyncIterator[Process]:
+    # Their words would disturb the figures.
+    with (home / "workers.log").open("wb") as output:
+        workers = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(FOLDER / "shop.py")),
+            *("worker", "--processes", str(processes)),
+            stdout=output,
+            stderr=output,
             # In a session of its own, so that Ctrl-C reaches us alone and we stop in order.
-            subprocess.Popen(command, start_new_session=True, stderr=words) as broker,
+            start_new_session=True,
+        )
+    try:
+        yield workers
+    finally:
+        if workers.returncode is None:
+            workers.terminate()
+        await workers.wait()
+
+
+@asynccontextmanager
+async def selling(rate: float) -> AsyncIterator[asyncio.Task[None]]:
+    await shop.app.start_client()
+    task = asyncio.create_task(send_orders(rate, Random()))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        # What was sent has arrived when this returns.
+        await shop.app.stop()
+
+
+async def play(home: Path, processes: int, rate: float, seconds: float) -> Watch:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with running_broker(home) as address:
+        # It ends from below: no more orders, then the workers stop, then we look once more.
+        async with (
+            watching(address, home / "demo.json") as watch,
+            running_workers(home, processes) as workers,
+            selling(rate) as sale,
         ):
-            try:
-                while not address_file.exists():
-                    if broker.poll() is not None:
-                        sys.exit(f"The broker did not start:\n{log.read_text()}")
-                    time.sleep(0.02)
-                yield address_file.read_text().strip()
-            finally:
-                broker.terminate()
+            with (
+                Live(auto_refresh=False) if sys.stdout.isatty() else nullcontext() as screen
+            ):
+                async for now in figures(address, home, watch):
+                    show(now, screen)
+                    check(watch, workers, home)
+                    if stop.is_set() or (sale.done() and now.waiting == 0):
+                        break
+                    if now.seconds >= seconds:
+                        sale.cancel()
+                    if now.seconds >= seconds + PATIENCE_S:
+                        raise click.ClickException(f"{now.waiting:,} are not counted.")
+    return watch
 
 
-def produce(address: str, counters: Counters, stop: threading.Event) -> None:
-    producer = ConfluentProducer(address)
-    next_tick = time.monotonic()
-    while not stop.is_set():
-        value = STAMP.pack(time.perf_counter_ns()) + VALUE
-        for number in range(int(RATE * TICK_S)):
-            try:
-                producer.produce(TOPIC, value, KEYS[number % len(KEYS)], -1)
-                counters.sent += 1
-            except BufferError:  # the broker is slower than we are
-                producer.poll(TICK_S)
-        producer.poll()
-        next_tick += TICK_S
-        time.sleep(max(0.0, next_tick - time.monotonic()))
-    producer.flush(10)
-
-
-def consume(address: str, counters: Counters, stop: threading.Event) -> None:
-    consumer = ConfluentConsumer(address)
-    consumer.assign({TopicPartition(TOPIC, number): 0 for number in range(PARTITIONS)})
-    while not stop.is_set():
-        messages = consumer.consume(1000, 0.1)
-        counters.received += len(messages)
-        now = time.perf_counter_ns()
-        # One in a hundred tells as much as all of them.
-        for message in messages[::100]:
-            (stamp,) = STAMP.unpack_from(message.value() or b"")
-            counters.latencies_ns.append(now - stamp)
-    consumer.close()
-
-
-def pay(address: str, counters: Counters, stop: threading.Event) -> None:
-    """Transactions; those that are aborted were written all the same."""
-    producer = ConfluentTransactionalProducer(address, "payments")
-    while not stop.wait(TRANSACTION_EACH_S):
-        refused = (counters.committed + counters.aborted) % ABORT_EACH == ABORT_EACH - 1
-        producer.begin()
-        for number in range(TRANSACTION_RECORDS):
-            value = REFUSED if refused else PAID
-            producer.produce(PAYMENTS, value, KEYS[number], -1)
-        producer.flush(10)
-        if refused:
-            producer.abort()
-            counters.aborted += 1
-        else:
-            producer.commit()
-            counters.committed += 1
-
-
-def audit(address: str, counters: Counters, stop: threading.Event) -> None:
-    """A member of the group: reads its share, and commits how far it has come."""
-    audited = Audited()
-    counters.members.append(audited)
-    consumer = ConfluentConsumer(address, {"group.id": GROUP})
-    consumer.subscribe([PAYMENTS])
-    while not stop.is_set():
-        messages = consumer.consume(1000, 0.1)
-        refused = sum(message.value() == REFUSED for message in messages)
-        audited.refused += refused
-        audited.paid += len(messages) - refused
-        try:
-            consumer.commit(
-                {
-                    TopicPartition(each.topic(), each.partition()): each.offset() + 1
-                    for each in messages
-                }
-            )
-        except NotAMember:
-            pass  # somebody has come or gone: who gets the partition reads these again
-    consumer.close()
-
-
-def audit_later(address: str, counters: Counters, stop: threading.Event) -> None:
-    if not stop.wait(THIRD_AFTER_S):
-        audit(address, counters, stop)
-
-
-WORK = (produce, consume, pay, *[audit] * MEMBERS, audit_later)
-
-
-def run(work: Work, address: str, counters: Counters, stop: threading.Event) -> None:
-    try:
-        work(address, counters, stop)
-    except ClientError as error:
-        counters.problem = error
-
-
-def group_figures(admin: ConfluentAdmin, counters: Counters) -> dict[str, str]:
-    """Who is in the group, what it has read, and what it has still to read."""
-    try:
-        group = admin.group(GROUP)
-    except NoSuchGroup:  # nobody has come yet
-        return {}
-    committed = admin.committed(GROUP)
-    ends = admin.end_offsets(committed)
-    lag = sum(ends[at] - offset for at, offset in committed.items())
-    shares = " + ".join(str(len(member.partitions)) for member in group.members)
-    return {
-        "transactions": f"{counters.committed:,} committed  {counters.aborted:,} aborted",
-        "group": f"{len(group.members)} members  {group.state}  partitions {shares}",
-        "read": f"{sum(each.paid for each in counters.members):,} records committed  "
-        f"{sum(each.refused for each in counters.members):,} aborted",
-        "lag": f"{lag:,}",
-    }
-
-
-def figures(admin: ConfluentAdmin, counters: Counters) -> Iterator[dict[str, str]]:
-    """A row each second: what has happened in it, and how it all stands."""
-    where = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-    began = then = time.monotonic()
-    sent = received = 0
-    while True:
-        time.sleep(1)
-        if counters.problem:
-            raise counters.problem
-        now = time.monotonic()
-        seconds = now - then
-        rate_in = (counters.sent - sent) / seconds
-        rate_out = (counters.received - received) / seconds
-        then, sent, received = now, counters.sent, counters.received
-        latencies, counters.latencies_ns = sorted(counters.latencies_ns) or [0], []
-        size = STAMP.size + len(VALUE)
-        ends = admin.end_offsets(where)
-        yield {
-            "seconds": f"{now - began:.0f}",
-            "in": f"{rate_in:,.0f} records/s  {rate_in * size / 1e6:.1f} MB/s",
-            "out": f"{rate_out:,.0f} records/s  {rate_out * size / 1e6:.1f} MB/s",
-            "latency": f"p50 {latencies[len(latencies) // 2] / 1e6:.1f} ms  "
-            f"p99 {latencies[len(latencies) * 99 // 100] / 1e6:.1f} ms",
-            "end offsets": "  ".join(f"{ends[each]:,}" for each in where),
-        } | group_figures(admin, counters)
-
-
-def drawn(address: str, row: dict[str, str]) -> Table:
-    title, caption = f"streamer at {address}", "Ctrl-C ends all"
-    table = Table(title=title, caption=caption, min_width=60, show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, text in row.items():
-        table.add_row(name, text)
-    return table
-
-
-def show(address: str, counters: Counters, seconds: float | None) -> None:
-    """A table that changes in place; without a terminal, a line a second."""
-    until = None if seconds is None else time.monotonic() + seconds
-    admin = ConfluentAdmin(address)
-    with Live(auto_refresh=False) if sys.stdout.isatty() else nullcontext() as live:
-        for row in figures(admin, counters):
-            if live:
-                live.update(drawn(address, row), refresh=True)
-            else:
-                print(
-                    "   ".join(f"{name} {text}" for name, text in row.items()), flush=True
-                )
-            if until and time.monotonic() >= until:
-                return
+def check(watch: Watch, workers: Process, home: Path) -> None:
+    """Raise if something has ended that should run."""
+    if watch.problem is not None:
+        raise watch.problem
+    if workers.returncode is not None:
+        words = (home / "workers.log").read_text()
+        raise click.ClickException(f"The workers have ended:\n{words}")
 
 
 @click.command()
-@click.option("--seconds", type=float, help="Stop after so long; default: at Ctrl-C.")
-def main(seconds: float | None) -> None:
-    """A broker with producers, a consumer and a consumer group, with live figures."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    counters, stop = Counters(), threading.Event()
+@click.option("--processes", default=2, show_default=True, help="Workers.")
+@click.option("--rate", default=RATE, show_default=True, help="Orders a second.")
+@click.option(
+    "--seconds",
+    default=float("inf"),
+    help="Sell for so long, and end when all is counted.  [default: until Ctrl-C]",
+)
+@click.option("--fresh", is_flag=True, help="Forget what was before.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=FOLDER / ".streamer",
+    help="Where the shop is.  [default: .streamer beside this file]",
+)
+def main(processes: int, rate: float, seconds: float, fresh: bool, home: Path) -> None:
+    """The shop at work: its broker, its workers and a stream of orders, live."""
+    home = home.absolute()
+    if fresh and is_held(home / "broker" / ".lock"):
+        raise click.ClickException(f"Somebody works in {home}: end that first.")
+    if fresh:
+        shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=home / "demo.log")
+    os.environ |= SETTINGS | {"STREAMER_HOME": str(home)}
+    os.environ.pop("STREAMER_BROKER", None)
+    print(f"The shop is in {home}; Ctrl-C ends it.", flush=True)
     try:
-        with running_broker() as address:
-            for topic in (TOPIC, PAYMENTS):
-                ConfluentAdmin(address).create_topic(
-                    topic, partitions=PARTITIONS, replication=1, configs=CONFIGS
-                )
-            threads = [
-                threading.Thread(target=run, args=(work, address, counters, stop))
-                for work in WORK
-            ]
-            try:
-                for thread in threads:
-                    thread.start()
-                show(address, counters, seconds)
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join()
-    except KeyboardInterrupt:
-        pass  # the usual way to end it
+        watch = asyncio.run(play(home, processes, rate, seconds))
     except ClientError as error:
-        sys.exit(f"Error: {error}")
+        raise click.ClickException(str(error)) from None
+    ordered, sold = watch.ordered.total(), watch.sold.total()
+    print(f"{ordered:,} orders, {sold:,} of them counted.")
+    print("Started again, it goes on from there; with --fresh it begins anew.")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class StreamerError(Exception):
 
 class SettingsError(StreamerError):
     remedy = (
-        "`streamer broker --show-config` lists every setting with its value and origin."
+        "`streamer broker --show-config` lists the broker's settings with their values and "
+        "origins, `streamer -A APP config` those of an app."
     )
 
 

@@ -44,7 +44,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "pyproject.toml": ("tool", "streamer"),
 }
 # What may be in them.
-SECTIONS = ("broker",)
+SECTIONS = ("broker", "app")
 LIMITS = {Kind.INT: 2**31 - 1, Kind.LONG: 2**63 - 1}
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from streamer.broker.api import table
 from streamer.broker.config import BROKER_OPTIONS
+from streamer.conf import OPTIONS
 from streamer.log.config import TOPIC_OPTIONS
 from streamer.wire.messages import NEVER, flexible_from
 
@@ -55,5 +56,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_settings_that_are_named_exist(page: Path) -> None:
     known = BROKER_OPTIONS.keys() | TOPIC_OPTIONS.keys()
     families = {name.partition(".")[0] for name in known}
+    known |= OPTIONS.keys()
     for name in re.findall(r"(?:--set |`)([a-z]+(?:\.[a-z]+)+)(?=[ =`])", page.read_text()):
         assert name in known or name.partition(".")[0] not in families, name

@@ -149,5 +149,5 @@ def table() -> Table:
         Api(ApiKey.DESCRIBE_CLUSTER, 0, 1, cluster.handle_describe_cluster),
         Api(ApiKey.DESCRIBE_PRODUCERS, 0, 0, transactions.handle_describe_producers),
         Api(ApiKey.DESCRIBE_TRANSACTIONS, 0, 0, transactions.handle_describe_transactions),
-        Api(ApiKey.LIST_TRANSACTIONS, 0, 1, transactions.handle_list_transactions),
+        Api(ApiKey.LIST_TRANSACTIONS, 0, 2, transactions.handle_list_transactions),
     )

@@ -108,12 +108,14 @@ def _in_turn(
     """Let `change` wait until no other one is under way.
 
     So what a change was judged by still holds when it is on disk, and what the journal
-    says last is what is so.
+    says last is what is so. The broker may have stopped in the meantime, or its disk have
+    failed: then nothing is begun.
     """
 
     @wraps(change)
     async def in_turn(catalog: "Catalog", /, *args: P.args, **kwargs: P.kwargs) -> T:
         async with catalog._turn:
+            catalog._check_writable()
             return await change(catalog, *args, **kwargs)
 
     return in_turn
@@ -151,6 +153,7 @@ class Catalog:
         in_thread: InThread,
         forget: Callable[[], Awaitable[None]],
         on_failed: Callable[[str], None],
+        check_writable: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._journal = journal
@@ -158,6 +161,7 @@ class Catalog:
         self._in_thread = in_thread
         self._forget = forget
         self._on_failed = on_failed
+        self._check_writable = check_writable
         self._ids: dict[UUID, Topic] = {}
         self._turn = asyncio.Lock()
         self._altered: dict[str, dict[str, str]] = {}
@@ -392,6 +396,7 @@ class Catalog:
             self._producer_id_limit = limit
 
     async def _write(self, entry: dict[str, Any]) -> None:
+        self._check_writable()
         try:
             self._journal.append(entry)
         except OSError as error:

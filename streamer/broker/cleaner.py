@@ -5,6 +5,9 @@ handed to a process of its own (`log/compaction_process.py`), one at a time. It 
 from file to file; here its results are swapped in, one by one as they come, which takes
 the loop some renames. When there is nothing to do there is no process.
 
+The process takes what others leave of the processor. Where they leave nothing it says so,
+and the next one has a share of its own, as long as there is something to do.
+
 Whatever goes wrong costs a cleaning and nothing else: what was swapped in is good, the
 rest is dropped, and the partition is tried again, later each time. A result is dropped as
 well if the partition has changed under it: its topic was deleted or is no longer
@@ -24,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from streamer.broker.trouble import way_out
 from streamer.log.compaction import Cleanable, is_worth_it
 from streamer.log.compaction_job import Cleaned, Cleaning, Swap
-from streamer.log.compaction_process import parsed
+from streamer.log.compaction_process import Starved, parsed
 from streamer.log.errors import CorruptLog
 from streamer.log.partition import Partition
 
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS_MAX = 600.0
 # How soon it is noticed that nobody wants what is being cleaned.
 WATCH_SECONDS = 1.0
+# A process that takes only what is left, and gets nothing, gives up after so long.
+PATIENCE_SECONDS = 10.0
 # A line names the segments that one replaces: at most as many as a partition has.
 LINE_BYTES_MAX = 64 << 20
 
@@ -59,14 +64,20 @@ class Cleaner:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._setbacks: dict[Partition, _Setback] = {}
+        self._has_told_of_starving = False
 
     async def clean(self) -> None:
         """Clean what is worth it, the dirtiest first, until nothing is."""
         process: _Process | None = None
+        patience: float | None = PATIENCE_SECONDS
         try:
             while (chosen := self._choose()) is not None:
-                process = process or await _Process.start()
-                if not await self._clean(process, *chosen):
+                process = process or await _Process.start(patience)
+                try:
+                    is_usable = await self._clean(process, *chosen)
+                except Starved:
+                    is_usable, patience = False, None
+                if not is_usable:
                     await process.end()
                     process = None
         except OSError as error:
@@ -105,7 +116,7 @@ class Cleaner:
     async def _clean(
         self, process: _Process, partition: Partition, part: Cleanable
     ) -> bool:
-        """Clean one partition; says whether the process may be used again."""
+        """Clean one partition; may the process be used again? Raises Starved."""
         clock = self._broker.clock
         began, size = clock.monotonic(), partition.size
         try:
@@ -121,6 +132,10 @@ class Cleaner:
             self._set_back(partition, str(failure))
             await self._give_up(process, partition)
             return False
+        except Starved as how:
+            self._tell_of_starving(partition, how)
+            await self._give_up(process, partition)
+            raise
         self._setbacks.pop(partition, None)
         await self._broker.note_cleaned(partition, cleaned.end)
         log.info(
@@ -149,11 +164,24 @@ class Cleaner:
                 return said
             if isinstance(said, str):
                 raise _Failed(said)
+            if isinstance(said, Starved):
+                raise said
             self._swap_in(partition, cleaning, said)
 
     def _swap_in(self, partition: Partition, cleaning: Cleaning, done: Swap) -> None:
         if not partition.swap_in(cleaning, done):
             raise _Unwanted(partition.offline or "it has changed meanwhile.")
+
+    def _tell_of_starving(self, partition: Partition, how: Starved) -> None:
+        if not self._has_told_of_starving:
+            self._has_told_of_starving = True
+            log.warning(
+                "%s was to be compacted with what others leave of the processor: %s.\n"
+                "  -> It goes on with a share of its own, as do others that come to this;"
+                " if producers wait too long then, this machine has too few cores.",
+                partition.path,
+                how,
+            )
 
     async def _give_up(self, process: _Process, partition: Partition) -> None:
         """End the process, and then remove what it has left half done."""
@@ -202,13 +230,15 @@ class _Process:
         self._process = process
 
     @classmethod
-    async def start(cls) -> _Process:
+    async def start(cls, patience: float | None) -> _Process:
+        """With `patience`, one that takes what is left, and is starved after so long."""
         # Modules are found where we have found them, not in the folder we were started in.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-m", "streamer.log.compaction_process"),
+                *([] if patience is None else [str(patience)]),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
@@ -232,7 +262,7 @@ class _Process:
         except ConnectionError as error:
             raise _Failed(await self._last_words()) from error
 
-    async def next_line(self) -> Swap | Cleaned | str:
+    async def next_line(self) -> Swap | Cleaned | Starved | str:
         stdout = self._process.stdout
         assert stdout is not None
         line = await stdout.readline()

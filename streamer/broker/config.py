@@ -22,7 +22,7 @@ from streamer.settings import (
 )
 
 # Read by other parts of streamer than the broker.
-OTHER_VARIABLES = ("STREAMER_BROKER", "STREAMER_HOME")
+OTHER_VARIABLES = ("STREAMER_BROKER", "STREAMER_HOME", "STREAMER_APP")
 
 _OWN = [
     Option(

@@ -82,6 +82,7 @@ class Broker:
             in_thread=self._write_down,
             forget=self._forget_deleted,
             on_failed=self.go_offline,
+            check_writable=self.check_writable,
         )
         self.groups = GroupCoordinator(self)
         self.transactions = TransactionCoordinator(self)
@@ -139,9 +140,9 @@ class Broker:
             await self.watchers.next_move(partition)
 
     def check_writable(self) -> None:
-        """Raise Refused while the disk is not trusted."""
+        """Raise NotWritten once the disk is not trusted, or the broker has stopped."""
         if self.offline is not None:
-            raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
+            raise NotWritten(self.offline)
 
     def append_refused(self, partition: Partition, refused: Refused) -> None:
         """Say in the log what a producer was told, where the fault is not its own."""
@@ -245,6 +246,7 @@ class Broker:
         """Have these partitions start there: on disk first, so that a crash brings nothing
         back that was told to be gone. Raises NotWritten: nothing has changed."""
         async with self._noting:
+            self.check_writable()  # While it waited for its turn, that may have changed.
             try:
                 await self._write_down(self.directory.log_starts(starts))
             except OSError as error:
@@ -269,6 +271,7 @@ class Broker:
 
     async def _forget_deleted(self) -> None:
         async with self._noting:
+            self.check_writable()  # While it waited for its turn, that may have changed.
             if (job := self.directory.forgetting()) is not None:
                 await self._write_down(job)
                 self.directory.forgotten()

@@ -8,7 +8,8 @@
             flush, mark the folder as clean; from then on nothing is written
 
 The port is chosen once and kept in the folder (`address`), so that clients find a broker
-again that was killed and started anew with `--port 0`.
+again that was killed and started anew with `--port 0`. Should somebody else have taken it
+meanwhile, it is another one, and the log says so.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from streamer.broker.connection import Connection
 from streamer.broker.core import Broker
 from streamer.broker.open_files import allow_many, connections_max
 from streamer.broker.trouble import way_out
+from streamer.broker.users import Users
 from streamer.errors import BrokerError
 from streamer.log.clock import Clock
 from streamer.log.directory import LogDirectory
@@ -146,8 +148,16 @@ class Server:
         try:
             return await self._serve(index, listener.host, wanted)
         except OSError as error:
-            if listener.port == 0 and wanted:  # somebody else has taken the kept port
-                return await self._serve(index, listener.host, 0)
+            if listener.port == 0 and wanted:
+                server = await self._serve(index, listener.host, 0)
+                log.warning(
+                    "Port %d, where clients knew this broker, is taken: %s."
+                    " It is found at port %d from now on.",
+                    wanted,
+                    error.strerror or error,
+                    server.sockets[0].getsockname()[1],
+                )
+                return server
             raise BrokerError(
                 f"Cannot listen at {listener.host}:{wanted}: {error.strerror or error}.",
                 remedy="Stop who listens there, or take another port with --port "
@@ -215,9 +225,12 @@ class Server:
 
 
 async def serve(
-    config: BrokerConfig, clock: Clock, on_ready: Callable[[Server], None]
+    config: BrokerConfig,
+    clock: Clock,
+    on_ready: Callable[[Server], None],
+    users: Users | None = None,
 ) -> None:
-    """Run a broker until SIGINT or SIGTERM, then stop it in order."""
+    """Run a broker until SIGINT or SIGTERM, or until its users have gone; stop in order."""
     allow_many()
     server = Server(config, clock)
     stopping = asyncio.Event()
@@ -225,6 +238,7 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     await server.start()
+    watch = asyncio.create_task(_stop_when_unused(users, stopping)) if users else None
     try:
         on_ready(server)
         await stopping.wait()
@@ -232,4 +246,16 @@ async def serve(
         # A second Ctrl-C ends it at once: the next start recovers.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+        if watch is not None:
+            watch.cancel()
         await server.stop()
+
+
+async def _stop_when_unused(users: Users, stopping: asyncio.Event) -> None:
+    try:
+        await users.wait_until_gone()
+        log.info("Nobody uses this broker any more; it stops.")
+    except OSError as error:
+        # Whoever still needs it starts it again; a broker that never ends helps nobody.
+        log.error("%s cannot be watched: %s. The broker stops.", users.path, error)
+    stopping.set()

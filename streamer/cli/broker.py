@@ -1,6 +1,8 @@
-"""`streamer broker`: run the built-in broker until Ctrl-C.
+"""`streamer broker`: run the built-in broker until Ctrl-C, or while somebody uses it.
 
-It must start fast: nothing is imported here that a broker does not need.
+Apps that name no broker start one by this command, with `--while-used`: see
+`client/embedded.py`. It must start fast: nothing is imported here that a broker does not
+need.
 """
 
 import asyncio
@@ -9,15 +11,19 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from streamer import __version__
 from streamer.broker import config as broker_config
-from streamer.broker.config import BrokerConfig
+from streamer.broker.config import BROKER_OPTIONS, BrokerConfig
 from streamer.broker.memory import keep_large_blocks
 from streamer.broker.server import Server, serve
+from streamer.broker.users import Users
+from streamer.cli.environment import for_broker
 from streamer.errors import BrokerError
 from streamer.log.clock import SystemClock
 
@@ -45,6 +51,13 @@ from streamer.log.clock import SystemClock
     help="Write host:port to this file once the broker serves.",
 )
 @click.option(
+    "--while-used",
+    type=click.Path(path_type=Path),
+    metavar="LOCKFILE",
+    help="Stop by itself once no process holds this file locked (a shared flock): how an "
+    "app that names no broker starts one. Its port is a free one unless named.",
+)
+@click.option(
     "--show-config",
     is_flag=True,
     help="Print every setting with its value and origin; stop.",
@@ -62,6 +75,7 @@ def broker_command(
     data_dir: Path | None,
     settings: tuple[str, ...],
     address_file: Path | None,
+    while_used: Path | None,
     show_config: bool,
     output: str,
 ) -> None:
@@ -75,11 +89,8 @@ def broker_command(
       streamer broker --port 0 --data-dir /tmp/d --address-file /tmp/address
       streamer broker --set log.retention.hours=1 --set log.durability=page-cache
     """
-    config = broker_config.load(
-        flags=_flags(host, port, data_dir, settings),
-        environment=os.environ,
-        directory=Path.cwd(),
-    )
+    flags = _flags(host, port, data_dir, settings)
+    config = _load_for_app(flags) if while_used else _load(flags, os.environ)
     if show_config:
         _print_config(config, output)
         return
@@ -88,7 +99,7 @@ def broker_command(
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    _run(config, address_file)
+    _run(config, address_file, while_used)
 
 
 def _flags(
@@ -109,6 +120,23 @@ def _flags(
     if data_dir is not None:
         flags["log.dirs"] = str(data_dir)
     return flags
+
+
+def _load(flags: Mapping[str, str], environment: Mapping[str, str]) -> BrokerConfig:
+    return broker_config.load(
+        flags=flags, environment=for_broker(environment), directory=Path.cwd()
+    )
+
+
+def _load_for_app(flags: Mapping[str, str]) -> BrokerConfig:
+    """The same for a broker that an app starts: at a free port unless one was named."""
+    # It is the app's environment: what means nothing to a broker means something there.
+    names = {option.environment_name for option in BROKER_OPTIONS.values()}
+    environment = {name: text for name, text in os.environ.items() if name in names}
+    config = _load(flags, environment)
+    if config["listeners"].is_default:
+        return _load({**flags, "listeners": "PLAINTEXT://127.0.0.1:0"}, environment)
+    return config
 
 
 def _print_config(config: BrokerConfig, output: str) -> None:
@@ -146,14 +174,16 @@ def _write_address(file: Path, server: Server) -> None:
         ) from error
 
 
-def _run(config: BrokerConfig, address_file: Path | None) -> None:
+def _run(config: BrokerConfig, address_file: Path | None, while_used: Path | None) -> None:
+    end = f"it ends with the last user of {while_used}" if while_used else "Ctrl-C stops it"
+
     def ready(server: Server) -> None:
         addresses = ", ".join(map(str, server.addresses))
         if address_file is not None:
             _write_address(address_file, server)
         click.echo(
             f"streamer {__version__} serves {addresses} from {config.text('log.dirs')} "
-            f"(durability: {config.text('log.durability')}); Ctrl-C stops it",
+            f"(durability: {config.text('log.durability')}); {end}",
             err=True,
         )
         # What is there now stays: the collector need not look at it again and again.
@@ -167,5 +197,7 @@ def _run(config: BrokerConfig, address_file: Path | None) -> None:
         loop_factory = None
     else:
         loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(config, SystemClock(), ready))
+    with ExitStack() as until_the_end:
+        users = until_the_end.enter_context(Users(while_used)) if while_used else None
+        runner = until_the_end.enter_context(asyncio.Runner(loop_factory=loop_factory))
+        runner.run(serve(config, SystemClock(), ready, users))

@@ -1,8 +1,12 @@
 """The `streamer` command: which subcommands there are, and how each one ends.
 
 A subcommand is imported when it is called, by the name in `COMMANDS`, so that
-`streamer broker` never loads what only a client needs (librdkafka, rich). Inside
+`streamer broker` never loads what only a client needs (librdkafka, rich, msgspec). Inside
 the command modules the same holds: what is heavy is imported where it is used.
+
+Commands of an app are two things at once: `streamer -A shop worker`, and `python shop.py
+worker` by `app.main()`, which is `app_main` here. They are in `app/`, and so are those that
+a user declares with `@app.command()`.
 
 Rules for every command:
 
@@ -12,15 +16,22 @@ Rules for every command:
     a reader who closes the pipe early has seen enough: that is no error
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 import streamer
+from streamer.cli.app.target import Target, target_of
 from streamer.errors import StreamerError
+
+if TYPE_CHECKING:
+    from streamer.app import App
 
 # name → (where it is, what `streamer --help` says about it without importing it)
 COMMANDS = {
@@ -45,28 +56,82 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its subcommands by name and imports them one by one."""
+# The same for what needs an app.
+APP_COMMANDS = {
+    "worker": ("streamer.cli.app.worker:worker_command", "Run the app; several share it."),
+    "send": (
+        "streamer.cli.app.send:send_command",
+        "Send a record to a topic or to an agent.",
+    ),
+    "agents": ("streamer.cli.app.agents:agents_command", "List its agents."),
+    "tables": ("streamer.cli.app.tables:tables_command", "List its tables."),
+    "table": ("streamer.cli.app.table:table_group", "Look up a key of a table."),
+    "config": (
+        "streamer.cli.app.config:config_command",
+        "Show its settings and where each comes from.",
+    ),
+    "reset": (
+        "streamer.cli.app.reset:reset_command",
+        "Forget its state and begin anew.",
+    ),
+}
 
-    def __init__(self, name: str, lazy: Mapping[str, tuple[str, str]], help: str) -> None:
-        super().__init__(name, help=help, epilog=EPILOG)
-        self.lazy = lazy
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands by name and imports them one by one.
+
+    Those of an app come last, together with what the app declares itself.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        lazy: Mapping[str, tuple[str, str]],
+        help: str,
+        epilog: str | None = None,
+    ) -> None:
+        super().__init__(name, help=help, epilog=epilog)
+        self.tools = lazy
+        self.lazy = {**lazy, **APP_COMMANDS}
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.lazy)
+        return [*self.lazy, *self._declared(context)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.lazy:
-            return None
+            target = target_of(context)
+            return target.commands().get(name) if target.is_named else None
         module, attribute = self.lazy[name][0].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def _declared(self, context: click.Context) -> dict[str, str]:
+        """What the app's own commands are called, and what they are for."""
+        target = target_of(context)
+        if not target.is_named:
+            return {}
+        try:
+            found = target.commands()
+        except StreamerError as error:
+            # Help is wanted, and the rest of it stands; a command would say this as well.
+            click.echo(f"{error}\n", err=True)
+            return {}
+        return {name: command.get_short_help_str() for name, command in found.items()}
+
     def format_commands(
         self, context: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, words) for name, (_, words) in self.lazy.items()])
+        if self.tools:
+            with formatter.section("Commands"):
+                formatter.write_dl(
+                    [(name, words) for name, (_, words) in self.tools.items()]
+                )
+        title = "Commands of an app (-A MODULE)" if self.tools else "Commands"
+        with formatter.section(title):
+            formatter.write_dl([(name, words) for name, (_, words) in APP_COMMANDS.items()])
+        if declared := self._declared(context):
+            with formatter.section("Its own commands"):
+                formatter.write_dl(list(declared.items()))
 
     def invoke(self, context: click.Context) -> object:
         """Run the subcommand; turn what can go wrong in the world into an exit code."""
@@ -85,7 +150,8 @@ class LazyGroup(click.Group):
 
 
 EPILOG = """\b
-Every command takes -b host:port (or STREAMER_BROKER): ours or any other Kafka.
+Every command takes -b host:port (or STREAMER_BROKER): ours or any other Kafka. Without
+it, they use the broker that an app here has started for itself, if one runs.
 To complete commands with <Tab>, for bash, zsh or fish:
   eval "$(_STREAMER_COMPLETE=bash_source streamer)"
 """
@@ -93,14 +159,50 @@ To complete commands with <Tab>, for bash, zsh or fish:
 main = LazyGroup(
     "streamer",
     COMMANDS,
-    help="""A log that speaks the Kafka protocol, and the tools to work with it.
+    help="""Stream processing, a log that speaks the Kafka protocol, and their tools.
 
     \b
-    Start here:
-      streamer broker                        # leave it running; Ctrl-C stops it
+    Start here, with an app in shop.py; nothing else has to run:
+      streamer -A shop worker                # leave it running; Ctrl-C stops it
+      streamer -A shop send orders '{"id": "1", "item": "tea"}'
+      streamer -A shop table get sold tea
+    \b
+    Or with a broker alone:
+      streamer broker                        # leave it running
       streamer topic create orders -p 4
       echo 'alice 3 apples' | streamer produce orders -f '%k %v'
       streamer consume orders -e -f '%p %o %k %v\\n'
     """,
+    epilog=EPILOG,
 )
 click.version_option(streamer.__version__, prog_name="streamer")(main)
+
+
+def _name_app(context: click.Context, _: click.Parameter, spec: str | None) -> None:
+    context.obj = Target(spec)
+
+
+click.option(
+    "-A",
+    "--app",
+    metavar="MODULE[:NAME]",
+    envvar="STREAMER_APP",
+    show_envvar=True,
+    expose_value=False,
+    # Known before --help, so that this shows what the app declares.
+    is_eager=True,
+    callback=_name_app,
+    help="Where the app is: shop for the App in shop.py; NAME if there are several.",
+)(main)
+
+
+def app_main(app: App) -> None:
+    """The command line of one app: `python shop.py worker`."""
+    from streamer.cli.app.loading import refuse_while_loading
+
+    refuse_while_loading(app)
+    group = LazyGroup(
+        None, {}, help=f"Run {app.id} and look after it: a command each, see below."
+    )
+    click.version_option(streamer.__version__, prog_name="streamer")(group)
+    group.main(obj=Target(app=app))

@@ -1,8 +1,15 @@
-"""Options that many commands share: which broker, and how values of options are written."""
+"""Options that many commands share: which broker, and how values of options are written.
+
+Without -b and STREAMER_BROKER, a command talks to the broker that apps here have started
+for themselves (`client/embedded.py`) if it runs, or else to Kafka's usual port. Commands of
+an app ask the app's settings instead: `app/target.py`.
+"""
 
 import functools
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -97,6 +104,15 @@ class Duration(click.ParamType[float]):
         return float(found[1]) * SECONDS[found[2]]
 
 
+def nearest_broker() -> str:
+    """The broker of the nearest .streamer folder while it runs; else Kafka's usual port."""
+    from streamer.client.embedded import home
+    from streamer.client.embedded_process import BrokerProcess
+
+    running = BrokerProcess(home(os.environ, Path.cwd())).address()
+    return running or f"127.0.0.1:{DEFAULT_PORT}"
+
+
 def bootstrap_option(command: F) -> F:
     """-b: which broker; the command receives `bootstrap`."""
     return click.option(
@@ -106,8 +122,9 @@ def bootstrap_option(command: F) -> F:
         "bootstrap",
         type=Address(),
         envvar="STREAMER_BROKER",
-        default=f"127.0.0.1:{DEFAULT_PORT}",
-        show_default=True,
+        default=nearest_broker,
+        show_default=f"the one of the apps here while it runs, else "
+        f"127.0.0.1:{DEFAULT_PORT}",
         show_envvar=True,
         help="A broker of the cluster, ours or any other Kafka.",
     )(command)

@@ -1,7 +1,8 @@
 """What the framework and the command line need of Kafka.
 
-Four protocols, each small: a `Consumer` reads, a `Producer` writes, a
-`TransactionalProducer` writes all or nothing, an `Admin` asks and changes.
+Five protocols, each small: a `Consumer` reads, a `Member` reads its share of what a group
+reads, a `Producer` writes, a `TransactionalProducer` writes all or nothing, an `Admin`
+asks and changes.
 `confluent.py` has them on librdkafka; another client would pass the same tests.
 Whoever uses them sees none of the library behind:
 
@@ -14,7 +15,7 @@ would cost more than everything else done with it. And `Producer.produce` is
 positional, for the same reason; `send` is the comfortable way.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -60,12 +61,53 @@ class NotAMember(ClientError):
     remedy = "Poll more often, or allow longer pauses (max.poll.interval.ms)."
 
 
+class Fenced(ClientError):
+    """Another producer with our transactional id has taken over."""
+
+    remedy = "It goes on with our work; end this one."
+
+
+class MustAbort(ClientError):
+    """The transaction cannot be committed any more; it can be aborted and done again."""
+
+
+class Unsendable(MustAbort):
+    """A record was refused for what it is or where it was to go, not for any trouble."""
+
+
+class NotNow(ClientError):
+    """Refused for a reason that passes: the same call may succeed a little later."""
+
+
 class TopicPartition(NamedTuple):
     topic: str
     partition: int
 
     def __str__(self) -> str:
         return f"{self.topic}:{self.partition}"
+
+
+class Position(NamedTuple):
+    """How far a group has come in a partition: the next offset to read, and a note."""
+
+    offset: int
+    note: str = ""
+
+
+class Given(NamedTuple):
+    """The group gives us these partitions."""
+
+    partitions: tuple[TopicPartition, ...]
+    # Who we are as long as they are ours, for `TransactionalProducer.send_offsets`. Asked
+    # later it could be who we are by then, with partitions that others have by then.
+    membership: object = None
+
+
+class Taken(NamedTuple):
+    """The group takes these partitions back. `lost`: others may have them already."""
+
+    partitions: tuple[TopicPartition, ...]
+    lost: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +192,8 @@ class Failure:
     key: bytes | None
     value: bytes | None
     problem: str
+    # For what it is, or where it was to go; not because nobody answered.
+    refused: bool = False
 
 
 class Message(Protocol):
@@ -198,18 +242,82 @@ class Consumer(Protocol):
         """Leave the group, if we are in one, and end."""
 
 
+class Member(Protocol):
+    """A member of a group that decides itself when it begins and when it lets go.
+
+    What the group gives or takes comes from `changes`, noted while it consumes. Nothing
+    given is read before `read`; what is taken stays ours, paused, until `let_go`, so that
+    there is time to commit.
+    """
+
+    def subscribe(self, topics: Sequence[str]) -> None: ...
+
+    def consume(self, limit: int, wait_s: float) -> Sequence[Message]:
+        """What is there, up to `limit` records; if nothing is, wait for the first."""
+
+    def changes(self) -> Sequence[Given | Taken]:
+        """What the group has decided since the last call."""
+
+    def committed(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
+        """Where the group is to go on, once no transaction has a say in that any more."""
+
+    def read(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read just these partitions from now on, each from its offset."""
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def let_go(self) -> None:
+        """Give back what was taken."""
+
+    def watermarks(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """First offset and end of each, as the last fetch told; the broker is not asked,
+        and those it has told nothing of yet are left out."""
+
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Let the group go on from these; NotAMember if it has gone on without us."""
+
+    # While consuming it has been found that no broker answers; whoever looks after that
+    # sets it back.
+    in_trouble: bool
+
+    def close(self) -> None: ...
+
+
+Delivered = Callable[[object, Message], None]
+"""Called within `poll` or `flush` when the record has arrived, or with an error if not."""
+
+
+class Produce(Protocol):
+    def __call__(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered | None = None,
+        _: None = None,
+        timestamp: int = 0,
+        headers: list[tuple[str, bytes | None]] | None = None,
+        /,
+    ) -> None: ...
+
+
 class Producer(Protocol):
     # Records given up, in the order they failed: the first hundred; and how many in all.
     failures: list[Failure]
     failed: int
 
-    def produce(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, /
-    ) -> None:
-        """Queue a record, as fast as can be; partition -1 lets the key decide.
+    produce: Produce
+    """Queue a record, as fast as can be; partition -1 lets the key decide.
 
-        Raises BufferError when the queue is full: `poll`, then try again.
-        """
+    Raises BufferError when the queue is full: `poll`, then try again.
+    """
 
     def send(
         self,
@@ -228,6 +336,12 @@ class Producer(Protocol):
     def flush(self, wait_s: float) -> int:
         """Wait until all have arrived or failed; returns how many are still open."""
 
+    def meaning(self, error: Exception, topic: str) -> ClientError:
+        """What `produce` has raised, in our words."""
+
+    def forget(self) -> None:
+        """End without waiting for anything: what is queued is dropped."""
+
     def __len__(self) -> int:
         """How many records are queued or on the way."""
 
@@ -236,7 +350,7 @@ class TransactionalProducer(Producer, Protocol):
     def begin(self) -> None: ...
 
     def send_offsets(
-        self, positions: Mapping[TopicPartition, int], membership: object
+        self, positions: Mapping[TopicPartition, Position], membership: object
     ) -> None:
         """Commit positions of a consumer in the transaction, together with its records."""
 

@@ -34,7 +34,7 @@ from streamer.log.transactions import SUFFIX as TRANSACTION_INDEX, Aborted
 from streamer.wire.batch import Buffer, Header, crc_of, emptied, read_header
 from streamer.wire.record import CorruptRecords
 
-WRITE_BYTES = 1 << 20
+WRITE_BYTES = 256 << 10
 
 
 def clean(

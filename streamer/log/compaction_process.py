@@ -1,10 +1,14 @@
 """Compaction in a process of its own, so that the broker's loop need not share Python with
-it: `python -m streamer.log.compaction_process`.
+it: `python -m streamer.log.compaction_process [SECONDS]`.
 
 A line on standard input is a job, lines on standard output are what comes of it:
 
     in   {"folder": ..., "bytes_per_second": ..., "job": {...}}
-    out  {"swap": [...]}  ...  then {"cleaned": [...]} or {"failed": why}
+    out  {"swap": [...]}  ...  then {"cleaned": [...]}, {"starved": how} or {"failed": why}
+
+With SECONDS it takes only what nobody else wants of the processor, and that may be nothing:
+when it has come nowhere for so long, it ends its job as starved. A process cannot take a
+larger share again, but whoever has started it can start another one, without SECONDS.
 
 It goes to the partition's folder and names files from there: if the folder is renamed,
 because its topic is deleted, it goes on in the renamed one and disturbs no new topic of
@@ -14,12 +18,13 @@ that name. It ends with its input, which is when the broker ends, however that c
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -39,19 +44,61 @@ NICENESS = 10
 """It has time; those who produce and fetch have not."""
 PROBLEMS = (OSError, CorruptLog, CheckpointDamaged)
 
+# Who gets less than this of its pace, and of a processor, is starved: not who has much to
+# compute, nor whose disk is half as fast. One a tenth as fast looks the same from here.
+STARVED_SHARE = 0.1
+# However fast it may go, nobody has to be faster than this.
+PACE_MAX = 50 << 20
+
+
+class Starved(Exception):
+    """Others have left it next to nothing of the processor."""
+
 
 class Pace:
-    """Counts bytes, waits as long as they should have taken, and watches the input."""
+    """Counts bytes, and waits as long as they should have taken.
 
-    def __init__(self, bytes_per_second: float) -> None:
+    It counts from when it was last on time. With `patience`, it is looked into after so
+    many seconds behind: raises Starved, or starts counting anew, so that what was missed
+    is not made up for at full speed.
+    """
+
+    def __init__(
+        self,
+        bytes_per_second: float,
+        *,
+        patience: float | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+        wait: Callable[[float], None],
+    ) -> None:
         self._bytes_per_second = bytes_per_second
-        self._began = time.monotonic()
+        self._patience = math.inf if patience is None else patience
+        self._monotonic = monotonic
+        self._processor = processor
+        self._wait = wait
+        self._count_from(monotonic())
+
+    def _count_from(self, moment: float) -> None:
+        self._began = moment
+        self._had = self._processor()
         self._count = 0
 
     def __call__(self, count: int) -> None:
         self._count += count
-        due = self._began + self._count / self._bytes_per_second
-        wait(max(0.0, due - time.monotonic()))
+        took = self._monotonic() - self._began
+        due = self._count / self._bytes_per_second
+        self._wait(max(0.0, due - took))
+        if due >= took:
+            self._count_from(self._began + due)
+        elif took >= self._patience:
+            self._look_into(took)
+            self._count_from(self._began + took)
+
+    def _look_into(self, took: float) -> None:
+        least = STARVED_SHARE * min(self._bytes_per_second, PACE_MAX) * took
+        if self._count < least and self._processor() - self._had < STARVED_SHARE * took:
+            raise Starved(f"{self._count / 2**20:.1f} MiB in {took:.0f} s")
 
 
 def wait(seconds: float) -> None:
@@ -61,7 +108,18 @@ def wait(seconds: float) -> None:
         sys.exit()
 
 
-def carry_out(folder: str, bytes_per_second: float, job: Job) -> Iterator[dict[str, Any]]:
+def take_what_is_left() -> bool:
+    """Leave the processor to everybody else; False where the system has no such thing."""
+    if not hasattr(os, "SCHED_IDLE"):
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError:
+        return False  # Some containers do not let us.
+    return True
+
+
+def carry_out(folder: str, job: Job, pace: Pace) -> Iterator[dict[str, Any]]:
     """What to say about a job, as it comes."""
     try:
         os.chdir(folder)
@@ -69,29 +127,36 @@ def carry_out(folder: str, bytes_per_second: float, job: Job) -> Iterator[dict[s
         if found != UUID(job.topic_id):
             yield {"failed": "the topic was deleted"}
             return
-        for step in clean(RealDisk(), Path(), job, on_bytes=Pace(bytes_per_second)):
+        for step in clean(RealDisk(), Path(), job, on_bytes=pace):
             yield {"swap" if isinstance(step, Swap) else "cleaned": step}
+    except Starved as how:
+        yield {"starved": str(how)}
     except PROBLEMS as error:
         yield {"failed": str(error)}
 
 
-def parsed(message: dict[str, Any]) -> Swap | Cleaned | str:
+def parsed(message: dict[str, Any]) -> Swap | Cleaned | Starved | str:
     """What the process has said; a text is why it failed."""
     if "swap" in message:
         return Swap(*message["swap"])
     if "cleaned" in message:
         return Cleaned(*message["cleaned"])
+    if "starved" in message:
+        return Starved(message["starved"])
     return str(message["failed"])
 
 
 def main() -> None:
     # Ctrl-C is for the broker, which ends us in its time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
+    patience = float(sys.argv[1]) if sys.argv[1:] else None
+    if patience is None or not take_what_is_left():
+        os.nice(NICENESS)
+        patience = None
     for line in sys.stdin.buffer:
         message = json.loads(line)
-        job = Job(**message["job"])
-        for step in carry_out(message["folder"], message["bytes_per_second"], job):
+        pace = Pace(message["bytes_per_second"], patience=patience, wait=wait)
+        for step in carry_out(message["folder"], Job(**message["job"]), pace):
             sys.stdout.write(json.dumps(step) + "\n")
             sys.stdout.flush()
 

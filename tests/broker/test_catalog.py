@@ -180,6 +180,90 @@ async def test_what_the_disk_does_not_take_has_not_happened() -> None:
         assert broker.config.number("log.roll.ms") != 1
 
 
+async def test_changes_that_wait_for_their_turn_at_a_stop_are_not_begun() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        topic = await broker.catalog.create("t", 1, {})
+        before = described(broker)
+        # The first has its turn, and is at the disk when the broker stops.
+        first = asyncio.create_task(broker.catalog.alter_topic(topic, lambda now: now))
+        others = [
+            asyncio.create_task(change)
+            for change in (
+                broker.catalog.create("u", 1, {}),
+                broker.catalog.add_partitions(topic, 2),
+                broker.catalog.alter_broker("", lambda now: {"log.roll.ms": "1"}),
+                broker.catalog.delete(topic),
+                broker.catalog.next_producer_id(),
+            )
+        ]
+        await asyncio.sleep(0)
+
+    await first
+    found = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(one) for one in found] == [NotWritten] * len(others)
+    assert "The broker has stopped." in str(found[0])
+    assert not [name for name in disk.list(DATA) if name.startswith("u-")]
+    async with running_broker(DATA, disk=disk) as broker:
+        assert described(broker) == before
+
+
+async def test_what_is_noted_for_a_change_at_a_stop_is_noted_and_the_change_is_not() -> (
+    None
+):
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        old = await broker.catalog.create("t", 1, {})
+        fill(old.partitions[0], 5)
+        await broker.checkpoint()
+        await broker.catalog.delete(old)
+        # That the old one is gone is being noted, before the new one is written down.
+        change = asyncio.create_task(broker.catalog.create("t", 1, {}))
+        await asyncio.sleep(0)
+
+    with pytest.raises(NotWritten, match="has stopped"):
+        await change
+    async with running_broker(DATA, disk=disk) as broker:
+        assert described(broker) == {}
+
+
+async def test_who_waits_to_note_something_at_a_stop_notes_nothing() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        topic = await broker.catalog.create("t", 1, {})
+        gone = await broker.catalog.create("gone", 1, {})
+        for partition in (*topic.partitions, *gone.partitions):
+            fill(partition, 5)
+        await broker.checkpoint()
+        await broker.catalog.delete(gone)
+        changes = [
+            asyncio.create_task(change)
+            for change in (
+                broker.delete_records({topic.partitions[0]: 2}),
+                broker.delete_records({topic.partitions[0]: 3}),
+                broker.catalog.create("gone", 1, {}),
+            )
+        ]
+        await asyncio.sleep(0)
+
+    _, *others = await asyncio.gather(*changes, return_exceptions=True)
+    assert [type(one) for one in others] == [NotWritten, NotWritten]
+    async with running_broker(DATA, disk=disk) as broker:
+        assert list(broker.catalog.topics) == ["t"]
+
+
+async def test_after_a_failed_sync_no_change_that_waits_tries_another() -> None:
+    disk = SimulatedDisk()
+    async with running_broker(DATA, disk=disk) as broker:
+        disk.fail("sync", errno.EIO, name="catalog")
+        changes = [broker.catalog.create(name, 1, {}) for name in ("a", "b")]
+        first, second = await asyncio.gather(*changes, return_exceptions=True)
+
+        assert "failed" in str(first)
+        assert isinstance(second, NotWritten)
+        assert "offline" in str(second)
+
+
 async def test_producer_ids_are_never_given_twice() -> None:
     disk = SimulatedDisk()
     given: list[int] = []

@@ -6,6 +6,7 @@ import pytest
 
 from streamer.broker.config import BROKER_OPTIONS, BrokerConfig, Listener, load
 from streamer.errors import SettingsError
+from streamer.log.compaction_process import PACE_MAX
 from streamer.log.config import TOPIC_OPTIONS, LogConfig, log_config
 
 
@@ -86,6 +87,10 @@ def test_the_typed_defaults_are_those_of_the_table() -> None:
     }
 
     assert log_config(values) == LogConfig()
+
+
+def test_compaction_leaves_the_disk_to_others_unless_it_is_told_otherwise() -> None:
+    assert config().decimal("log.cleaner.io.max.bytes.per.second") == PACE_MAX == 50 << 20
 
 
 def test_every_option_explains_itself_and_has_a_valid_default() -> None:

@@ -82,6 +82,20 @@ async def test_append_returns_once_the_record_is_below_the_high_watermark(
         assert partition.high_watermark == 1
 
 
+async def test_what_is_written_without_hurry_is_safe_a_moment_later(
+    tmp_path: Path,
+) -> None:
+    async with running_broker(tmp_path) as broker:
+        log = state_log(broker)
+        partition = await log.partition(0)
+
+        await log.append_unhurried("shop", [record(b"a", b"1")])
+
+        assert (partition.end, partition.high_watermark) == (1, 0)
+        async with asyncio.timeout(5):
+            await broker.flushed(partition, 0)
+
+
 async def test_writers_go_on_in_the_order_of_the_log(tmp_path: Path) -> None:
     async with running_broker(tmp_path) as broker:
         log = state_log(broker)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 
-from streamer.cli.options import Address, Duration, PartitionsType
+from streamer.cli.options import Address, Duration, PartitionsType, nearest_broker
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,11 @@ def test_a_topic_may_be_followed_by_a_partition(
 def test_what_is_no_partition_is_refused(written: str) -> None:
     with pytest.raises(click.BadParameter):
         PartitionsType().convert(written, None, None)
+
+
+def test_without_a_broker_of_apps_it_is_kafkas_usual_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMER_HOME", str(tmp_path))
+
+    assert nearest_broker() == "127.0.0.1:9092"

@@ -25,6 +25,7 @@ from streamer.client.interface import (
     NoSuchGroup,
     NoSuchTopic,
     NotAMember,
+    Position,
     Producer,
     TopicPartition,
     TransactionalProducer,
@@ -290,7 +291,7 @@ def test_a_transaction_is_seen_when_it_is_committed_and_with_its_offsets(
 
     producer.begin()
     producer.send(topic, b"v", partition=0)
-    producer.send_offsets({read: 7}, consumer.membership())
+    producer.send_offsets({read: Position(7)}, consumer.membership())
     producer.flush(10)
     during = admin.end_offsets([where]), admin.end_offsets([where], committed=True)
     producer.commit()
@@ -314,7 +315,7 @@ def test_a_transaction_that_is_aborted_is_never_seen(
 
     producer.begin()
     producer.send(topic, b"v", partition=0)
-    producer.send_offsets({TopicPartition(topic, 0): 1}, consumer.membership())
+    producer.send_offsets({TopicPartition(topic, 0): Position(1)}, consumer.membership())
     producer.flush(10)
     producer.abort()
 

@@ -35,10 +35,8 @@ from support.raw_producer import (
     until,
 )
 
-from streamer.wire.api_keys import ApiKey
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
-    ApiVersionsRequest,
     ListTransactionsRequest,
     WriteTxnMarkersRequest,
 )
@@ -305,13 +303,6 @@ def test_transactions_are_listed_by_their_age(wire: Wire, log: str) -> None:
 
 
 def test_transactions_are_listed_by_a_pattern(wire: Wire) -> None:
-    (offered,) = [
-        each
-        for each in wire.ask(ApiVersionsRequest(), 0).api_keys
-        if each.api_key == ApiKey.LIST_TRANSACTIONS
-    ]
-    if offered.max_version < 2:
-        pytest.skip("this broker does not look for transactions by a pattern")
     name = new_name("pattern")
     RawProducer(wire, f"{name}-a").started()
     RawProducer(wire, f"{name}-b").started()
@@ -322,6 +313,18 @@ def test_transactions_are_listed_by_a_pattern(wire: Wire) -> None:
     assert found(f"{name}-.*") == {f"{name}-a", f"{name}-b"}
     assert found(f"{name}-a") == {f"{name}-a"}
     assert found(f"{name}") == set(), "the whole name must match"
+    assert found(f"({name}-a|nobody)") == {f"{name}-a"}
+    assert found("") >= {f"{name}-a", f"{name}-b"}
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{2,1}", "(?=a)", r"(a)\1"])
+def test_a_pattern_that_is_none_is_refused(wire: Wire, pattern: str) -> None:
+    RawProducer(wire).started()
+    asked = ListTransactionsRequest(transactional_id_pattern=pattern)
+
+    answer = wire.ask(asked, 2)
+    assert answer.error_code == ErrorCode.INVALID_REGULAR_EXPRESSION
+    assert answer.transaction_states == []
 
 
 def test_a_state_that_does_not_exist_is_named(wire: Wire) -> None:

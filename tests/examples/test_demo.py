@@ -2,86 +2,81 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from support import examples
+from support.clients import wait_until
 
-DEMO = [sys.executable, str(Path(__file__).parents[2] / "examples" / "demo.py")]
+from streamer.client.embedded import EmbeddedBroker
+
+SCRIPT = "demo.py"
 
 
-def test_it_prints_a_line_a_second_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [*DEMO, "--seconds", "3"],
-        capture_output=True,
-        text=True,
-        timeout=40,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / ".streamer"
+
+
+def test_what_it_sells_is_counted_once_though_it_is_interrupted_and_a_worker_killed(
+    home: Path,
+) -> None:
+    with demo(home) as first:
+        wait_for_counts(first)
+        first.process.send_signal(signal.SIGINT)
+        assert first.end() == 0, first.said
+    assert "Traceback" not in first.said
+    assert not examples.processes_of(home)
+    so_far = orders_and_counted(first.said)
+
+    with demo(home, "--seconds", "3") as second:
+        wait_for_counts(second)
+        worker = home / "state" / "shop" / "slot-0" / ".lock"
+        os.kill(int(worker.read_text()), signal.SIGKILL)
+        assert second.end() == 0, second.said
+    assert not examples.processes_of(home)
+    at_last = orders_and_counted(second.said)
+
+    assert at_last[0] == at_last[1]
+    assert at_last[0] > so_far[0] >= so_far[1] > 0
+    assert sold_by_the_log(home) == ordered_by_the_log(home)
+
+
+def demo(home: Path, *arguments: str) -> examples.Started:
+    return examples.running(home, SCRIPT, "--home", str(home), "--rate", "200", *arguments)
+
+
+def wait_for_counts(program: examples.Program) -> None:
+    """Until both workers are there and something is counted."""
+    wait_until(
+        lambda: re.search(r"counted [1-9].* p50 [1-9].*workers 2", program.said),
+        f"nothing is counted: {program.said}",
     )
 
-    assert result.returncode == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if line.startswith("seconds")]
-    assert len(lines) >= 3
-    assert "records/s" in lines[-1]
-    assert "p99" in lines[-1]
-    committed, aborted = numbers(r"transactions (\S+) committed  (\S+) aborted", lines[-1])
-    assert committed > aborted > 0
-    assert "group 2 members  Stable  partitions 2 + 2" in lines[-1]
-    read, seen = numbers(r"read (\S+) records committed  (\S+) aborted", lines[-1])
-    assert read > 0
-    assert seen == 0
-    assert re.search(r"lag \d", lines[-1])
-    assert not list(tmp_path.iterdir())
-    assert not brokers_in(tmp_path)
+
+def orders_and_counted(said: str) -> tuple[int, int]:
+    found = re.search(r"^([\d,]+) orders, ([\d,]+) of them counted", said, re.MULTILINE)
+    assert found is not None, said
+    orders, counted = (int(number.replace(",", "")) for number in found.groups())
+    return orders, counted
 
 
-@pytest.mark.slow
-def test_a_third_member_comes_and_gets_its_share() -> None:
-    result = subprocess.run(
-        [*DEMO, "--seconds", "9"], capture_output=True, text=True, timeout=50
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert "2 members  Stable" in result.stdout
-    last = result.stdout.splitlines()[-1]
-    assert re.search(r"3 members  Stable  partitions (1|2) \+ (1|2) \+ (1|2)", last)
-
-
-def test_ctrl_c_ends_all(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        DEMO,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-    ) as demo:
-        assert demo.stdout is not None
-        demo.stdout.readline()
-        assert brokers_in(tmp_path)
-
-        demo.send_signal(signal.SIGINT)
-        _, stderr = demo.communicate(timeout=20)
-
-    assert demo.returncode == 0, stderr
-    assert "Traceback" not in stderr
-    assert not brokers_in(tmp_path)
+def ordered_by_the_log(home: Path) -> dict[str, int]:
+    """Each order once, by its id: whoever sells does not sell twice either."""
+    with EmbeddedBroker.join(home) as broker:
+        orders = examples.values(broker.address, "orders")
+    assert len({order["id"] for order in orders}) == len(orders)
+    found: dict[str, int] = {}
+    for order in orders:
+        found[order["item"]] = found.get(order["item"], 0) + order["quantity"]
+    return found
 
 
-def numbers(pattern: str, line: str) -> list[int]:
-    found = re.search(pattern, line)
-    assert found is not None, line
-    return [int(group.replace(",", "")) for group in found.groups()]
-
-
-def brokers_in(folder: Path) -> list[psutil.Process]:
-    """The brokers that serve data below `folder`."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(folder) in word for word in process.info["cmdline"] or ())
-    ]
+def sold_by_the_log(home: Path) -> dict[str, int]:
+    with EmbeddedBroker.join(home) as broker:
+        found = examples.table(broker.address, "shop-sold-changelog")
+    return {json.loads(key): number for key, number in found.items()}

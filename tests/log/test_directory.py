@@ -86,6 +86,20 @@ def test_a_partition_is_as_it_was_after_a_clean_stop() -> None:
     assert again.recovered is None
 
 
+def test_a_stop_writes_nothing_for_a_partition_that_nobody_has_written_to() -> None:
+    disk = SimulatedDisk()
+    directory = opened(disk)
+    for number in range(2):
+        directory.open_partition("t", number, TOPIC_ID, LogConfig())
+    partition = directory.open_partition("t", 2, TOPIC_ID, LogConfig())
+    append(partition, batch(b"1"))
+    flush(partition)
+    directory.close(clean=True)
+
+    taken = [path.parent.name for path in disk.files() if path.suffix == ".snapshot"]
+    assert taken == ["t-2"]
+
+
 def test_a_checkpoint_is_found_again_and_moves_with_the_flushes() -> None:
     disk = SimulatedDisk()
     directory = opened(disk)

@@ -187,8 +187,11 @@ def java(heap: str, *folders: Path) -> list[str]:
 
 
 def new_id() -> str:
-    """A cluster id as Kafka writes it: a UUID in URL-safe base64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """A cluster id as Kafka writes it: a UUID in URL-safe base64, not like an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
 
 
 def free_ports(count: int) -> list[int]:

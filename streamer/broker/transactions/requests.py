@@ -10,6 +10,7 @@ InitProducerId is in `broker/producer_ids.py`, TxnOffsetCommit in `groups/commit
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import groupby
 
 from streamer.broker.api import Call, Message
@@ -21,6 +22,7 @@ from streamer.broker.security import (
     topic as topic_resource,
     transactional_id as transactional_id_resource,
 )
+from streamer.broker.transactions.pattern import InvalidPattern, matching
 from streamer.broker.transactions.transaction import Phase, Transaction
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
@@ -274,10 +276,14 @@ def _topics(transaction: Transaction, call: Call) -> list[Message]:
     ]
 
 
-def handle_list_transactions(request: Message, call: Call) -> Message:
+async def handle_list_transactions(request: Message, call: Call) -> Message:
     coordinator = call.broker.transactions
     if not coordinator.is_available:
         return ListTransactionsResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    try:
+        found = await _matching(request, call)
+    except InvalidPattern:
+        return ListTransactionsResponse(error_code=ErrorCode.INVALID_REGULAR_EXPRESSION)
     titles = {phase.title for phase in Phase}
     return ListTransactionsResponse(
         unknown_state_filters=[one for one in request.state_filters if one not in titles],
@@ -287,10 +293,20 @@ def handle_list_transactions(request: Message, call: Call) -> Message:
                 producer_id=transaction.producer_id,
                 transaction_state=transaction.phase.title,
             )
-            for transaction in coordinator
+            for transaction in found
             if _is_listed(transaction, request, call)
         ],
     )
+
+
+async def _matching(request: Message, call: Call) -> list[Transaction]:
+    """Those whose id is as the client wants it."""
+    pattern, known = request.transactional_id_pattern, list(call.broker.transactions)
+    if not pattern:
+        return known
+    names = [transaction.transactional_id for transaction in known]
+    wanted = await call.broker.in_thread(partial(matching, pattern, names))
+    return [one for one in known if one.transactional_id in wanted]
 
 
 def _is_listed(transaction: Transaction, request: Message, call: Call) -> bool:

@@ -19,7 +19,12 @@ from streamer.cli.bench.common import (
     size_option,
 )
 from streamer.cli.output import Column, Row
-from streamer.client.interface import Consumer, TopicPartition, TransactionalProducer
+from streamer.client.interface import (
+    Consumer,
+    Position,
+    TopicPartition,
+    TransactionalProducer,
+)
 
 # The first ones wait for connections, for the group's and the transaction's coordinator.
 WARM_UP = 20
@@ -109,7 +114,7 @@ def transactions(
         for record in range(records):
             topic, partition = where[record % len(where)]
             producer.produce(topic, values[record % len(values)], None, partition)
-        producer.send_offsets(dict.fromkeys(where, number + WARM_UP), membership)
+        producer.send_offsets(dict.fromkeys(where, Position(number + WARM_UP)), membership)
         producer.commit()
         took.append(time.perf_counter_ns() - started)
         progress.show(max(0, number))

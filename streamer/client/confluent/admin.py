@@ -27,7 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streamer.client.confluent.errors import NotNow, check_reachable, translated
+from streamer.client.confluent.errors import check_reachable, translated
 from streamer.client.confluent.partitions import librdkafkas, plain
 from streamer.client.interface import (
     Broker,
@@ -39,6 +39,7 @@ from streamer.client.interface import (
     GroupNotEmpty,
     NoSuchGroup,
     NoSuchTopic,
+    NotNow,
     Partition,
     Topic,
     TopicPartition,
@@ -272,7 +273,8 @@ class ConfluentAdmin:
         """Ask again while the answer is that it cannot be answered now.
 
         The leader of a partition that was just created may not know of it yet, nor the
-        coordinator of its groups; librdkafka's admin does not ask again.
+        coordinator of its groups; librdkafka's admin does not ask again. And it goes by the
+        leaders that it has heard of last, which may have been others.
         """
         until = time.monotonic() + ADMIN_S
         while True:
@@ -282,6 +284,10 @@ class ConfluentAdmin:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)
+                try:
+                    self._admin.list_topics(timeout=METADATA_S)
+                except KafkaException:
+                    pass  # the next question says it better
 
     def _wait(self, future: "Future[T]", about: str) -> T:
         try:

@@ -7,11 +7,15 @@ from confluent_kafka import KafkaError
 from streamer.client.interface import (
     BrokerUnavailable,
     ClientError,
+    Fenced,
     GroupNotEmpty,
+    MustAbort,
     NoSuchGroup,
     NoSuchTopic,
     NotAMember,
+    NotNow,
     TopicExists,
+    Unsendable,
 )
 
 CONNECT_S = 3.0  # until a host must have accepted the connection
@@ -21,6 +25,16 @@ NOT_NOW = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.REPLICA_NOT_AVAILABLE,
+    # Leadership has just moved, and one of us does not know yet.
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
 
 # What a group answers to a member that it no longer counts on.
@@ -34,6 +48,27 @@ GONE_ON_WITHOUT_US = {
     KafkaError._MAX_POLL_EXCEEDED,
 }
 
+# What a producer hears that is not the latest of its transactional id.
+FENCED = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+}
+
+# What is wrong with a record, and will be each time it is sent.
+REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+
 REMEDIES = {
     KafkaError.INVALID_CONFIG: "`streamer topic describe TOPIC -o wide` lists them all.",
     KafkaError.INVALID_PARTITIONS: "A topic can only grow: ask for more than it has.",
@@ -41,10 +76,6 @@ REMEDIES = {
         "`streamer topic alter TOPIC -c max.message.bytes=N` lets larger ones in."
     ),
 }
-
-
-class NotNow(ClientError):
-    """Refused for a reason that passes."""
 
 
 def check_reachable(bootstrap: str) -> None:
@@ -90,3 +121,24 @@ def translated(error: KafkaError, about: str) -> ClientError:
         f"{about}: {words} ({error.name()}).",
         remedy=REMEDIES.get(code, "The broker refused it; its log may say more."),
     )
+
+
+def in_transaction(error: KafkaError, about: str) -> ClientError:
+    """The same, where it matters what may be done next."""
+    words = f"{about}: {error.str().rstrip('.')} ({error.name()})."
+    if error.code() in FENCED:
+        return Fenced(words)
+    if error.txn_requires_abort():
+        return Unsendable(words) if error.code() in REFUSED else MustAbort(words)
+    if error.retriable():
+        return NotNow(words)
+    return translated(error, about)
+
+
+def not_taken(error: KafkaError, about: str) -> ClientError:
+    """The same for a record that the producer has not even queued."""
+    words = f"{about}: {error.str().rstrip('.')} ({error.name()})."
+    if error.code() in FENCED or error.fatal():
+        return Fenced(words)
+    # Else something has failed before, and the transaction takes no more.
+    return Unsendable(words) if error.code() in REFUSED else MustAbort(words)

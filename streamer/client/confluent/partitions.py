@@ -5,7 +5,7 @@ from typing import Any
 
 import confluent_kafka
 
-from streamer.client.interface import TopicPartition
+from streamer.client.interface import Position, TopicPartition
 
 
 def plain(partition: Any) -> TopicPartition:
@@ -19,4 +19,13 @@ def librdkafkas(
     return [
         confluent_kafka.TopicPartition(topic, partition, offset)
         for (topic, partition), offset in offsets.items()
+    ]
+
+
+def with_notes(
+    positions: Mapping[TopicPartition, Position],
+) -> list[confluent_kafka.TopicPartition]:
+    return [
+        confluent_kafka.TopicPartition(topic, partition, offset, note)
+        for (topic, partition), (offset, note) in positions.items()
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from support.core import Client, running_broker
 from support.raw_transactions import Place, Teller, committed
 
 from streamer.broker.core import Broker
-from streamer.broker.transactions import coordinator
+from streamer.broker.transactions import coordinator, requests
 from streamer.log.partition import Partition
 from streamer.wire.api_keys import ApiKey
 from streamer.wire.error_codes import ErrorCode
@@ -507,6 +508,43 @@ async def test_transactions_are_listed_by_state_producer_and_duration(
     assert await listed(producer_id_filters=[first.id, 99]) == ["first"]
     assert await listed(duration_filter=3_600_000, state_filters=["Ongoing"]) == []
     assert await listed(duration_filter=1, state_filters=["Ongoing"]) == ["second"]
+
+
+async def test_transactions_are_listed_by_a_pattern(broker: Broker, client: Client) -> None:
+    for name in ("shop-1", "shop-2", "till-1"):
+        await Teller(client, name).init()
+
+    async def listed(pattern: str | None, **filters: Any) -> tuple[int, list[str]]:
+        asked = ListTransactionsRequest(transactional_id_pattern=pattern, **filters)
+        answer = await client.ask(ApiKey.LIST_TRANSACTIONS, 2, asked)
+        names = [one.transactional_id for one in answer.transaction_states]
+        return answer.error_code, names
+
+    everyone = OK, ["shop-1", "shop-2", "till-1"]
+    assert await listed(None) == await listed("") == await listed(".*") == everyone
+    assert await listed("shop-.") == (OK, ["shop-1", "shop-2"])
+    assert await listed("shop") == (OK, [])
+    assert await listed("shop-.", state_filters=["Ongoing"]) == (OK, [])
+    assert await listed("shop-(") == (ErrorCode.INVALID_REGULAR_EXPRESSION, [])
+
+
+async def test_the_loop_goes_on_while_a_pattern_is_held_against_ids(
+    broker: Broker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def slow(pattern: str, names: list[str]) -> set[str]:
+        assert goes_on.wait(10), "the loop stands still"
+        return set(names)
+
+    monkeypatch.setattr(requests, "matching", slow)
+    asked = ListTransactionsRequest(transactional_id_pattern=".*")
+    client.send(ApiKey.LIST_TRANSACTIONS, 2, asked)
+
+    await Teller(Client(broker), "shop").init()
+    goes_on.set()
+
+    assert (await client.answer()).error_code == OK
 
 
 async def producers_of(client: Client, *places: Place) -> list[Any]:

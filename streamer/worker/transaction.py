@@ -1,0 +1,491 @@
+"""Exactly once: outputs, changelogs and positions in one transaction.
+
+    records that are done  → outbox, open changes of tables, progress of lanes
+    pour                     the outbox goes to the producer, as long as no commit runs
+    commit                   changelog records, positions, commit; then the stores
+
+A commit takes what is done and waits for nobody. While it is in its thread, records go on
+being processed: what they send stays in the outbox, what they write in the open changes,
+and both belong to the next transaction. The stores are written after the broker has
+committed, each with the offset of its changelog that it stands for: a store is never ahead
+of the log, and what it lacks after a crash is read from there.
+
+How a commit can end:
+
+    done            go on
+    not now         the same call again
+    must abort      nothing since the last commit has happened: `aborted` goes back to it
+    nobody knows    the connection broke in between. A new producer of the same id ends the
+                    transaction one way or the other, and the committed positions tell which
+    fenced          we, or the broker, were silent for too long: as if nobody knew; or
+                    another worker has our slot: then this one ends
+
+At least once is the same without the transaction; at most once commits positions before
+records are handled (`Pump`), and then has only outputs and changelogs to deliver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamer.client.interface import (
+    ClientError,
+    Delivered,
+    Fenced,
+    MustAbort,
+    NotAMember,
+    NotNow,
+    Position,
+    Producer,
+    TopicPartition,
+    TransactionalProducer,
+    Unsendable,
+)
+from streamer.conf import AT_MOST_ONCE, EXACTLY_ONCE
+from streamer.processing import Send
+from streamer.state.table_partition import Changes, TablePartition
+from streamer.worker.errors import WorkerFailed
+
+if TYPE_CHECKING:
+    from streamer.worker.worker import Worker
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Sooner after the last commit there is none: a few records at least share one.
+PAUSE_S = 0.005
+OUTBOX_MAX = 100_000
+# How long the same step is tried again before its outcome counts as unknown.
+STUBBORN_S = 30.0
+RETRY_S = 0.1
+# So often within such a time a producer is only shut out if two workers are at it.
+SHUT_OUT_TIMES = 5
+SHUT_OUT_WITHIN_S = 60.0
+
+
+class Undone(Exception):
+    """The transaction has not happened; its records are to be handled again."""
+
+
+@dataclass
+class Batch:
+    """What one transaction holds, beside the records that were sent."""
+
+    positions: dict[TopicPartition, Position]
+    changes: dict[tuple[str, int], tuple[TablePartition, Changes]]
+    """By changelog and partition."""
+    sent: int
+    # Where each changelog stands afterwards: behind the last record that we wrote.
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.positions or self.changes or self.sent)
+
+
+class Transaction:
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._conf = worker.conf
+        self.outbox: list[Send] = []
+        self._poured = 0
+        # Why what was sent cannot be committed, if so.
+        self._spoiled: ClientError | None = None
+        self._begun = False
+        self._committing = False
+        self._producer: Producer | None = None
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._wanted = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._lock = asyncio.Lock()
+        # When our producer was shut out, the last times.
+        self._shut_out: deque[float] = deque(maxlen=SHUT_OUT_TIMES)
+        # Somebody waits for the next commit.
+        self._asked: asyncio.Future[None] | None = None
+        self._ended_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        # What the group knows; positions like these need no commit.
+        self.committed: dict[TopicPartition, Position] = {}
+
+    async def start(self) -> None:
+        await self._in_thread(self._worker.patiently, self._open)
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="commits")
+        self._task.add_done_callback(self._worker.ended)
+
+    async def stop(self) -> None:
+        """Commit no more. What was not committed has not happened."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.remove_done_callback(self._worker.ended)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _open(self) -> None:
+        self._producer = self._worker.clients.producer(self._worker.slot_name)
+        self._begun = False
+
+    @property
+    def transactional(self) -> bool:
+        return bool(self._conf.guarantee == EXACTLY_ONCE)
+
+    @property
+    def staged(self) -> int:
+        """Records sent by what is done, for the transaction that is open."""
+        return len(self.outbox) + self._poured
+
+    @property
+    def queued(self) -> int:
+        """Records that the producer has yet to deliver."""
+        return 0 if self._producer is None else len(self._producer)
+
+    async def _in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(step, *arguments))
+
+    # When.
+
+    def touched(self) -> None:
+        """An actor has done all it had: it may be time for a commit."""
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        interval_s = self._conf.commit_interval_ms / 1000
+        began = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(began + interval_s - time.monotonic()):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            early_s = self._ended_at + PAUSE_S - time.monotonic()
+            if early_s > 0:
+                await asyncio.sleep(early_s)
+            if self._is_due(began, interval_s):
+                await self.commit()
+                began = time.monotonic()
+
+    def _is_due(self, began: float, interval_s: float) -> bool:
+        now = time.monotonic()
+        if now - began >= interval_s or self._asked or self._worker.is_drained:
+            return True
+        return bool(self._worker.changed_keys >= self._conf.commit_changes_max)
+
+    async def room(self) -> None:
+        """Wait while too much waits for a commit to end, or for the producer."""
+        self.pour()
+        while len(self.outbox) > OUTBOX_MAX:
+            if self._committing and self.transactional:
+                self._room.clear()
+                await self._room.wait()
+            else:
+                self.pour()
+                await asyncio.sleep(RETRY_S / 10 if self.outbox else 0)
+
+    # What is sent.
+
+    def pour(self) -> None:
+        """Give the producer what records have sent, unless a commit is under way: what is
+        sent without a transaction belongs to none."""
+        if self.outbox and not (self._committing and self.transactional):
+            del self.outbox[: self._produce(self.outbox)]
+
+    def _produce(self, sends: list[Send]) -> int:
+        """Queue as many as there is room for, and say how many."""
+        assert self._producer is not None
+        self._begin()
+        produce, done = self._producer.produce, 0
+        try:
+            for send in sends:
+                produce(*send)
+                done += 1
+        except BufferError:
+            pass  # the rest in a moment
+        except Exception as error:
+            self._spoil(error, sends[done][0])
+            done = len(sends)
+        self._poured += done
+        self._producer.poll(0)
+        return done
+
+    def _begin(self) -> None:
+        if not self._begun and self.transactional:
+            try:
+                self._transactional_producer().begin()
+            except ClientError as error:
+                self._spoiled = self._spoiled or error
+        self._begun = True
+
+    def _spoil(self, error: Exception, topic: str) -> None:
+        """A record was not taken: nothing of this transaction will be. The commit says so;
+        here may be anybody, an agent that has nothing to do with it, say."""
+        assert self._producer is not None
+        if self._spoiled is None:
+            self._spoiled = self._producer.meaning(error, topic)
+
+    # The commit.
+
+    async def commit_soon(self) -> None:
+        """Have the next commit, which takes all that is done by now, and wait for it."""
+        self._asked = self._asked or asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        await asyncio.shield(self._asked)
+
+    async def commit(self) -> bool:
+        """Commit what is done; whether there was anything. Waits for nobody's record."""
+        async with self._lock:
+            # From here on what is done belongs to the next transaction.
+            self._committing = True
+            asked, self._asked = self._asked, None
+            try:
+                return await self._commit(*self._taken())
+            finally:
+                if asked is not None:
+                    asked.set_result(None)
+                self._committing = False
+                self._ended_at = time.monotonic()
+                self._room.set()
+
+    def _taken(self) -> tuple[list[Send], Batch]:
+        """All that is done by now, in one moment: positions and their effects."""
+        sends = self.outbox[:]
+        self.outbox.clear()
+        poured, self._poured = self._poured, 0
+        changes = {
+            (changelog, part.number): (part, part.close_changes())
+            for changelog, part in self._worker.tables_here()
+            if part.changed
+        }
+        positions = self._worker.positions_to_commit()
+        return sends, Batch(positions, changes, poured + len(sends))
+
+    async def _commit(self, sends: list[Send], batch: Batch) -> bool:
+        if batch.empty:
+            return False
+        began = time.monotonic()
+        try:
+            self._begin()
+            await self._produce_all(sends)
+            await self._produce_changes(batch)
+            await self._finish(batch)
+        except Undone as reason:
+            await self._worker.undo(str(reason))
+        else:
+            self._worker.counters.committed(time.monotonic() - began)
+        return True
+
+    async def _produce_all(self, sends: list[Send]) -> None:
+        while sends:
+            del sends[: self._produce(sends)]
+            if sends:
+                await asyncio.sleep(RETRY_S / 10)
+        self._poured = 0
+
+    async def _produce_changes(self, batch: Batch) -> None:
+        assert self._producer is not None
+        produce = self._producer.produce
+        for where, (_, changes) in batch.changes.items():
+            changelog, number = where
+            note = self._noting(batch.ends, where)
+            last = len(changes)
+            for key, value in changes.items():
+                last -= 1
+                while True:
+                    try:
+                        if last:
+                            produce(changelog, value, key, number)
+                        else:
+                            produce(changelog, value, key, number, note)
+                        break
+                    except BufferError:
+                        self._producer.poll(0)
+                        await asyncio.sleep(RETRY_S / 10)
+                    except Exception as error:
+                        self._spoil(error, changelog)
+                        return
+            self._worker.counters.changes += len(changes)
+        self._producer.poll(0)
+
+    def _noting(
+        self, ends: dict[tuple[str, int], int], where: tuple[str, int]
+    ) -> Delivered:
+        def delivered(error: object, message: Any) -> None:
+            if error is None:
+                ends[where] = message.offset() + 1
+
+        return delivered
+
+    async def _finish(self, batch: Batch) -> None:
+        """In its thread: make it durable, then write the stores."""
+        spoiled, self._spoiled = self._spoiled, None
+        try:
+            if spoiled and self._conf.guarantee != AT_MOST_ONCE:
+                raise spoiled
+            if self.transactional:
+                await self._in_thread(self._commit_transaction, batch)
+            else:
+                await self._in_thread(self._deliver, batch)
+        except (MustAbort, NotAMember) as error:
+            is_refused = isinstance(error, Unsendable)
+            await self._in_thread(self._abort, is_refused)
+            if is_refused:
+                self._worker.caution.refused(error.problem, batch.positions)
+            raise Undone(error.problem) from error
+        except ClientError as error:
+            if not await self._in_thread(self._has_happened, batch, error):
+                raise Undone(error.problem) from error
+        self._begun = False
+        await self._in_thread(self._write_stores, batch)
+        for part, _ in batch.changes.values():
+            part.committed()
+        self.committed |= batch.positions
+        self._worker.caution.committed(self.committed)
+        self._worker.counters.sent += batch.sent
+
+    def _commit_transaction(self, batch: Batch) -> None:
+        producer: TransactionalProducer = self._transactional_producer()
+        if batch.positions:
+            membership = self._worker.membership()
+            self._stubbornly(partial(producer.send_offsets, batch.positions, membership))
+        self._stubbornly(producer.commit)
+
+    def _transactional_producer(self) -> TransactionalProducer:
+        producer: Any = self._producer
+        found: TransactionalProducer = producer
+        return found
+
+    def _stubbornly(self, step: Callable[[], None]) -> None:
+        """Again and again, while the broker says that it may go later."""
+        until = time.monotonic() + STUBBORN_S
+        while True:
+            try:
+                return step()
+            except NotNow:
+                if time.monotonic() > until or self._worker.stopping_at_once:
+                    raise
+                time.sleep(RETRY_S)
+
+    def _deliver(self, batch: Batch) -> None:
+        """Without a transaction: outputs and changelogs first, then the positions."""
+        assert self._producer is not None
+        producer = self._producer
+        if producer.flush(STUBBORN_S) or producer.failed:
+            failures = producer.failures[:]
+            producer.failures.clear()
+            producer.failed = 0
+            refused = next((one for one in failures if one.refused), None)
+            problem = (refused or failures[0]).problem if failures else "no answer"
+            if self._conf.guarantee == AT_MOST_ONCE:
+                log.error("Records did not arrive, and are lost: %s.", problem)
+                return
+            # Only what was refused is the fault of the record that sent it.
+            kind = MustAbort if refused is None else Unsendable
+            raise kind(f"A record did not arrive: {problem}.")
+        if batch.positions and self._conf.guarantee != AT_MOST_ONCE:
+            self._worker.member.commit(batch.positions)
+
+    def _abort(self, anew: bool = False) -> None:
+        """`anew`: with another producer. One that has given up a record has a gap in its
+        numbers, learns that in the next transaction only, and fails that one too."""
+        self._worker.counters.aborts += 1
+        if anew or not self.transactional:
+            return self._reopen()
+        producer = self._transactional_producer()
+        try:
+            self._stubbornly(producer.abort)
+            self._begun = False
+        except ClientError as error:
+            log.warning("The transaction cannot be aborted: %s", error.problem)
+            self._reopen(error)
+
+    def _reopen(self, why: ClientError | None = None) -> None:
+        """A new producer of the same id: that ends what the old one has left open.
+
+        One that is shut out was mostly silent for too long, or its broker was. It may also
+        be that another worker has our slot: then the group tells us so as well, and ends
+        us. Until then positions are safe, for the group takes none from us.
+        """
+        if isinstance(why, Fenced):
+            self._shut_out.append(time.monotonic())
+            if self._shut_out[-1] - self._shut_out[0] < SHUT_OUT_WITHIN_S and (
+                len(self._shut_out) == SHUT_OUT_TIMES
+            ):
+                raise self._fenced(why) from why
+        if self._producer is not None:
+            self._producer.forget()
+        until = time.monotonic() + self._conf.max_poll_interval_ms / 1000
+        while True:
+            try:
+                return self._open()
+            except ClientError as error:
+                if time.monotonic() > until or self._worker.stopping_at_once:
+                    raise WorkerFailed(
+                        f"No transactions any more: {error.problem}", remedy=error.remedy
+                    ) from error
+                log.warning("No producer yet: %s", error.problem)
+                time.sleep(RETRY_S * 5)
+
+    def _has_happened(self, batch: Batch, error: ClientError) -> bool:
+        """The answer got lost. Whether the transaction was committed all the same."""
+        log.warning("What became of the last transaction is not known: %s", error.problem)
+        if not self.transactional:
+            return False
+        self._reopen(error)
+        if not batch.positions:
+            # Nothing to compare; changes alone are made again from what was not committed.
+            return False
+        found = self._worker.committed_by_group(list(batch.positions))
+        happened = all(found.get(at) == where for at, where in batch.positions.items())
+        log.warning("It was %s.", "committed" if happened else "aborted")
+        return happened
+
+    def _write_stores(self, batch: Batch) -> None:
+        for where, (part, changes) in batch.changes.items():
+            # Where it ends is not known of records that, at most once, did not arrive, nor
+            # where the answer got lost: by now there may be records of somebody else. So
+            # the store stays where it was, and what it has already is read once more.
+            end = batch.ends.get(where, part.store.position or 0)
+            part.store.write(changes, end)
+
+    def _fenced(self, error: ClientError) -> WorkerFailed:
+        return WorkerFailed(
+            f"{self._worker.slot_name} may write no more: another worker has taken over"
+            " its slot, or it was silent for longer than"
+            f" {self._conf.transaction_timeout_ms} ms (transaction.timeout.ms)."
+            f" {error.problem}",
+            remedy="Start it again, if nobody does that for you. Nothing is lost: others,"
+            " or it, go on from its last commit.",
+        )
+
+    async def abandon(self) -> None:
+        """Abort: nothing since the last commit has happened; others go on from there."""
+        async with self._lock:
+            self.forget()
+            if self._begun:
+                await self._in_thread(self._abort)
+
+    def forget(self) -> None:
+        """Nothing since the last commit has happened."""
+        self.outbox.clear()
+        self._poured = 0
+        self._spoiled = None
+        for _, part in self._worker.tables_here():
+            part.aborted()
+
+
+def differing(
+    positions: Mapping[TopicPartition, Position],
+    committed: Mapping[TopicPartition, Position],
+) -> dict[TopicPartition, Position]:
+    return {at: one for at, one in positions.items() if committed.get(at) != one}
