@@ -439,10 +439,15 @@ class App:
             return
         from streamer.web.server import WebServer
 
-        # The port first: others in the group find the pages by it.
-        self._web = WebServer.bind(self.conf.web_bind, self.conf.web_port)
+        def bind(slot: Path) -> int:
+            conf = self.conf
+            self._web = WebServer.bind(conf.web_bind, conf.web_port, slot / "web-port")
+            return self._web.port
+
         try:
-            await self._web.serve(await Worker.start(self, self._web.port))
+            worker = await Worker.start(self, bind)
+            assert self._web is not None, "a worker that starts has asked for its port"
+            await self._web.serve(worker)
         except BaseException:
             await self.stop()
             raise

@@ -15,6 +15,7 @@ import asyncio
 import errno
 import logging
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.errors import StreamerError
@@ -40,17 +41,27 @@ class WebServer:
         self._serving: Serving | None = None
 
     @classmethod
-    def bind(cls, host: str, port: int) -> WebServer:
-        """At this port or the next that is free; 0: at any."""
+    def bind(cls, host: str, port: int, kept: Path | None = None) -> WebServer:
+        """At this port or the next that is free; 0: at any.
+
+        `kept` is the file that says which it was the last time. A member that comes back
+        to its group is known there by the address it had, so it had better have it again.
+        """
         # At once for others to see: two sockets may be bound to a port as long as neither
         # listens.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        tried = range(port, min(port + PORTS_TRIED, 65536)) if port else (0,)
+        tried = list(range(port, min(port + PORTS_TRIED, 65536)) if port else (0,))
+        last = _kept_port(kept)
+        if last and (port == 0 or last in tried):
+            tried.insert(0, last)
         for one in tried:
             try:
-                return cls(
+                server = cls(
                     socket.create_server((host, one), family=family, backlog=BACKLOG)
                 )
+                if kept is not None:
+                    kept.write_text(str(server.port))
+                return server
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     why = error.strerror or error
@@ -70,6 +81,13 @@ class WebServer:
             serving, self._serving = self._serving, None
             await serving.stop()
         self._socket.close()
+
+
+def _kept_port(kept: Path | None) -> int:
+    try:
+        return int(kept.read_text()) if kept is not None else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def _import_serving() -> type[Serving]:

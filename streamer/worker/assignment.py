@@ -213,12 +213,18 @@ class Assignment:
             await worker.transaction.commit()
         except ClientError as error:
             log.warning("The last commit has failed: %s", error.problem)
+        # What was acknowledged (`noack`) since that commit has not happened either.
+        for feed in worker.all_feeds():
+            feed.clear()
+        worker.transaction.forget()
         self._start_crews()
 
     async def drop(self) -> None:
         """What was done since the last commit has not happened."""
         for crew in self._worker.crews:
             await crew.stop()
+        for feed in self._worker.all_feeds():
+            feed.clear()
         await self._worker.transaction.abandon()
         self._start_crews()
 
@@ -234,7 +240,10 @@ class Assignment:
         worker = self._worker
         for crew in worker.crews:
             await crew.stop()
-        # Not before: they have gone on until now, and what they did has not happened.
+        # Not before: they have gone on until now, and what they did has not happened. Lanes
+        # go in the same moment, or what is acknowledged in between would count.
+        for feed in worker.all_feeds():
+            feed.clear()
         worker.transaction.forget()
         async with worker.pump.owned:
             # How far they were counts no more, neither for the last commit of a revoke.

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 FLUSH_S = 5.0
 FULL_S = 0.01
+LOST_EACH_S = 5.0
 SEND_REMEDY = "Send what the topic takes: `streamer topic describe TOPIC -o wide` tells."
 REPLY_CONFIGS = {"retention.ms": str(24 * 3_600_000)}
 
@@ -56,6 +57,8 @@ class Outside:
         self._opening = asyncio.Lock()
         self._asked: dict[bytes, asyncio.Future[Any]] = {}
         self._reads_replies = False
+        # Of those nobody waits for, since this was last told.
+        self._lost = 0
 
     # Sending.
 
@@ -83,7 +86,21 @@ class Outside:
     def send_soon(self, send: Send) -> None:
         """Send it; what becomes of it is only logged."""
         task = self._loop.create_task(self.send_now(send))
-        task.add_done_callback(_log_failure)
+        task.add_done_callback(self._note_failure)
+
+    def _note_failure(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._lost += 1
+        if self._lost == 1:
+            # A broker that is away loses thousands; one line each few seconds will do.
+            self._loop.call_later(LOST_EACH_S, self._tell_lost)
+            log.error("%s", error)
+
+    def _tell_lost(self) -> None:
+        if self._lost > 1:
+            log.error("%d records were lost that way.", self._lost)
+        self._lost = 0
 
     def _reporter(
         self, topic: str, arrived: asyncio.Future[Any]
@@ -217,8 +234,3 @@ def _resolve(future: asyncio.Future[Any], result: object) -> None:
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s", error)

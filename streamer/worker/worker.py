@@ -52,6 +52,7 @@ from streamer.worker.outside import Outside
 from streamer.worker.own_broker import OwnBroker
 from streamer.worker.positions import committed
 from streamer.worker.pump import Pump
+from streamer.worker.returning import wait_until_forgotten
 from streamer.worker.standing import Standing, standing
 from streamer.worker.tables import LocalTables
 from streamer.worker.timers import Timers
@@ -118,15 +119,20 @@ class Worker:
         self.watch = Watch(self.conf.loop_blocked_ms / 1000, self.counters.stalled)
 
     @classmethod
-    async def start(cls, app: App, web_port: int = 0) -> Worker:
-        """A worker of `app`, running. `web_port`: where its pages are; 0: it has none."""
+    async def start(
+        cls, app: App, take_port: Callable[[Path], int] | None = None
+    ) -> Worker:
+        """A worker of `app`, running. `take_port` gives the port of its pages, if it has
+        any, for the folder of its slot: others in the group find the pages by it, so it
+        must be known before the worker joins."""
         own = await asyncio.to_thread(join_own_broker, app)
         address = own.address if own is not None else app.conf.brokers
         slot = await asyncio.to_thread(Slot.take, state_dir(app))
         worker = cls(app, slot, address, own)
-        worker.web_port = web_port
         app.attach(worker)
         try:
+            if take_port is not None:
+                worker.web_port = await asyncio.to_thread(take_port, slot.path)
             await worker._start()
         except BaseException:
             await worker.stop()
@@ -266,10 +272,21 @@ class Worker:
         await self.globals.start()
         self._subscribed = names
         if self._member is None:
+            await asyncio.to_thread(self.patiently, self._wait_until_forgotten)
             # Not before: one that has nothing to join looks for its group in its own time.
             self._member = self.clients.member(self.slot_name, self.client_id)
         if names:
             self.member.subscribe(sorted(names))
+
+    def _wait_until_forgotten(self) -> None:
+        wait_until_forgotten(
+            self.clients.admin,
+            self.conf.id,
+            self.slot_name,
+            frozenset(self._feeds),
+            session_timeout_s=self.conf.session_timeout_ms / 1000,
+            in_vain=lambda: self.stopping,
+        )
 
     def _prepare(self) -> None:
         """Have all topics, those of changelogs too."""

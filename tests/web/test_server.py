@@ -120,3 +120,17 @@ async def test_pages_are_there_with_a_broker_of_our_own(
         await count.send(value="tea")
         await until(lambda: sold["tea"] == 1)
         assert (await get(app, "/table/sold/tea")).json["value"] == 1
+
+
+async def test_a_worker_that_comes_back_has_its_port_again(tmp_path: Path) -> None:
+    kept = tmp_path / "web-port"
+    first = WebServer.bind("127.0.0.1", 0, kept)
+    await first.stop()
+
+    again = WebServer.bind("127.0.0.1", 0, kept)
+    other = WebServer.bind("127.0.0.1", 0, kept)
+
+    assert again.port == first.port
+    assert other.port != first.port, "somebody else has it"
+    await again.stop()
+    await other.stop()

@@ -1,0 +1,37 @@
+"""A worker that comes back with other topics than it left with."""
+
+from __future__ import annotations
+
+from support.apps import Bench, running, until
+from support.clients import new_name, produce
+
+import streamer
+
+SESSION_MS = 1500
+
+
+async def test_an_app_that_reads_other_topics_than_before_its_restart_gets_those(
+    bench: Bench,
+) -> None:
+    id, first, second = new_name("app"), new_name(), new_name()
+    seen: list[str] = []
+
+    async def run(topic: str, value: bytes) -> None:
+        app = bench.app(id, session_timeout_ms=SESSION_MS)
+        words: streamer.Topic[str] = app.topic(topic, value_type=str, partitions=2)
+
+        @app.agent(words, name="listen")
+        async def listen(stream: streamer.Stream[str]) -> None:
+            async for word in stream:
+                seen.extend([word])
+
+        async with app:
+            worker = running(app)
+            produce(bench.address, topic, [value])
+            await until(lambda: value.decode() in seen, "nobody reads the topic")
+            assert {at.topic for at in worker.assignment.partitions} == {topic}
+
+    await run(first, b"before")
+    await run(second, b"after")
+
+    assert seen == ["before", "after"]
