@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from streamer.errors import StreamerError
 from streamer.event import RecordMetadata
@@ -42,18 +42,21 @@ class NoReply(StreamerError):
     remedy = "See whether a worker runs that agent, and whether it yields an answer."
 
 
+class Question(NamedTuple):
+    """What an agent is asked, and how long to wait for its answer."""
+
+    agent: Agent[Any]
+    value: Any
+    key: Any
+    partition: int | None
+    headers: Mapping[str, bytes] | None
+    timeout_s: float
+
+
 class Asker(Protocol):
     """Sends a request and waits for its answer: the app."""
 
-    async def ask(
-        self,
-        agent: Agent[Any],
-        value: Any,
-        key: Any,
-        partition: int | None,
-        headers: Mapping[str, bytes] | None,
-        timeout: float,
-    ) -> Any: ...
+    async def ask(self, question: Question) -> Any: ...
 
 
 class Agent(Generic[T]):
@@ -157,7 +160,8 @@ class Agent(Generic[T]):
         comes when that is committed. Asked by an agent while it has a record in hand,
         question and answer go at once, and promise nothing about a commit.
         """
-        return await self._asker.ask(self, value, key, partition, headers, timeout)
+        question = Question(self, value, key, partition, headers, timeout)
+        return await self._asker.ask(question)
 
     async def map(self, values: Iterable[T], key: Any = None) -> AsyncIterator[Any]:
         """Ask it for all of them at once; each answer as soon as it and those before it

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from typing_extensions import TypeVar
 
 from streamer import conf
-from streamer.agent import Agent, Asker, InvalidAgent
+from streamer.agent import Agent, Asker, InvalidAgent, Question
 from streamer.channel import Channel
 from streamer.client.interface import TopicPartition
 from streamer.codecs import Codec
@@ -402,16 +402,8 @@ class App:
     def send_soon(self, send: Send) -> None:
         self._running.send_soon(send)
 
-    async def ask(
-        self,
-        agent: Agent[Any],
-        value: Any,
-        key: Any,
-        partition: int | None,
-        headers: Mapping[str, bytes] | None,
-        timeout: float,
-    ) -> Any:
-        return await self._running.ask(agent, value, key, partition, headers, timeout)
+    async def ask(self, question: Question) -> Any:
+        return await self._running.ask(question)
 
     @property
     def _running(self) -> Runtime:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamer.client.embedded import EmbeddedBroker
@@ -22,7 +21,7 @@ from streamer.worker.topics import ensure_topics
 from streamer.worker.worker import join_own_broker
 
 if TYPE_CHECKING:
-    from streamer.agent import Agent
+    from streamer.agent import Question
     from streamer.app import App
     from streamer.processing import Send
 
@@ -81,18 +80,10 @@ class ClientOnly:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s", error)
 
-    async def ask(
-        self,
-        agent: Agent[Any],
-        value: Any,
-        key: Any,
-        partition: int | None,
-        headers: Mapping[str, bytes] | None,
-        timeout: float,
-    ) -> Any:
-        outside = await self._connected(agent.topic.get_topic_name())
+    async def ask(self, question: Question) -> Any:
+        outside = await self._connected(question.agent.topic.get_topic_name())
         self._has_asked = True
-        return await outside.ask(agent, value, key, partition, headers, timeout)
+        return await outside.ask(question)
 
     async def wait(self) -> None:
         """Until it is stopped: there is nothing that could fail by itself."""

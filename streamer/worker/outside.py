@@ -16,11 +16,11 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from streamer import processing
-from streamer.agent import CORRELATION, REPLY_AT_ONCE, REPLY_TO, Agent, NoReply
+from streamer.agent import CORRELATION, REPLY_AT_ONCE, REPLY_TO, NoReply, Question
 from streamer.client.interface import (
     ClientError,
     Message,
@@ -142,15 +142,8 @@ class Outside:
 
     # Asking.
 
-    async def ask(
-        self,
-        agent: Agent[Any],
-        value: Any,
-        key: Any,
-        partition: int | None,
-        headers: Mapping[str, bytes] | None,
-        timeout: float,
-    ) -> Any:
+    async def ask(self, question: Question) -> Any:
+        agent, value, key, partition, headers, timeout_s = question
         await self._read_replies()
         correlation = uuid.uuid4().hex.encode()
         named = {REPLY_TO: self._reply_topic.encode(), CORRELATION: correlation}
@@ -164,10 +157,10 @@ class Outside:
                     key, value, partition, None, {**(headers or {}), **named}
                 )
             )
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            raise NoReply(f"{agent} has not answered within {timeout:g} s.") from None
+            raise NoReply(f"{agent} has not answered within {timeout_s:g} s.") from None
         finally:
             self._asked.pop(correlation, None)
 

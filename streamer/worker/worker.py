@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamer.agent import Agent
+from streamer.agent import Agent, Question
 from streamer.client import embedded
 from streamer.client.interface import (
     BrokerUnavailable,
@@ -418,16 +418,8 @@ class Worker:
     def send_soon(self, send: Send) -> None:
         self.outside.send_soon(send)
 
-    async def ask(
-        self,
-        agent: Agent[Any],
-        value: Any,
-        key: Any,
-        partition: int | None,
-        headers: Mapping[str, bytes] | None,
-        timeout: float,
-    ) -> Any:
-        return await self.outside.ask(agent, value, key, partition, headers, timeout)
+    async def ask(self, question: Question) -> Any:
+        return await self.outside.ask(question)
 
     @property
     def is_leader(self) -> bool:

@@ -104,7 +104,7 @@ DEFECTS = (
         "streamer/worker/feed.py",
         "        self.lanes = {}\n        self._ready.clear()\n\n    def retire",
         "\n    def retire",
-        (COMMITS, KILLS),
+        (COMMITS,),
     ),
     Defect(
         "a commit does not wait for its records",

@@ -49,7 +49,7 @@ def trouble(
 
 @pytest.mark.timeout(150)
 def test_each_entry_counts_once_whoever_is_killed(tmp_path: Path) -> None:
-    with Trial(tmp_path, records=20_000, rate=1500, seed=SEED) as trial:
+    with Trial(tmp_path, records=20_000, rate=2000, seed=SEED) as trial:
         trouble(trial, kills=2, broker_kills=1, sleeps=1, ends=1)
         assert exactly_once(trial.settle()) == []
 
@@ -65,7 +65,7 @@ def test_each_entry_counts_once_however_many_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(150)
 def test_each_entry_counts_once_whatever_becomes_of_commits(tmp_path: Path) -> None:
-    with Trial(tmp_path, records=7_000, rate=1000, seed=SEED, faulty=True) as trial:
+    with Trial(tmp_path, records=5_000, rate=1000, seed=SEED, faulty=True) as trial:
         trouble(trial, kills=1, ends=1)
         assert exactly_once(trial.settle()) == []
 
@@ -73,7 +73,7 @@ def test_each_entry_counts_once_whatever_becomes_of_commits(tmp_path: Path) -> N
 @pytest.mark.timeout(150)
 def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
     with Trial(
-        tmp_path, records=5_000, rate=1000, seed=SEED, processing_guarantee="at_least_once"
+        tmp_path, records=3_000, rate=1000, seed=SEED, processing_guarantee="at_least_once"
     ) as trial:
         trouble(trial, kills=1, broker_kills=1)
         assert nothing_lost(trial.settle()) == []
@@ -82,7 +82,7 @@ def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(150)
 def test_at_most_once_repeats_nothing(tmp_path: Path) -> None:
     with Trial(
-        tmp_path, records=5_000, rate=1000, seed=SEED, processing_guarantee="at_most_once"
+        tmp_path, records=3_000, rate=1000, seed=SEED, processing_guarantee="at_most_once"
     ) as trial:
         trouble(trial, kills=2)
         assert nothing_twice(trial.settle()) == []
