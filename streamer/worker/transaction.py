@@ -132,7 +132,7 @@ class Transaction:
         await asyncio.to_thread(self._threads.shutdown)
 
     def _open(self) -> None:
-        self._producer = self._worker.clients.producer(self._worker.slot_name)
+        self._producer = self._worker.clients.producer(self._worker.member_name)
         self._begun = False
 
     @property

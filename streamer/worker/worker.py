@@ -13,6 +13,8 @@ import asyncio
 import gc
 import logging
 import os
+import platform
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +85,8 @@ class Worker:
         self.conf = app.conf
         self.slot = slot
         self.slot_name = f"{self.conf.id}-{slot.number}"
+        # In the group, and of the transactions. Each machine has slots of its own.
+        self.member_name = f"{self.conf.id}-{this_machine()}-{slot.number}"
         self.counters = Counters()
         self.started_at = time.monotonic()
         self.stopping = False
@@ -274,7 +278,7 @@ class Worker:
         if self._member is None:
             await asyncio.to_thread(self.patiently, self._wait_until_forgotten)
             # Not before: one that has nothing to join looks for its group in its own time.
-            self._member = self.clients.member(self.slot_name, self.client_id)
+            self._member = self.clients.member(self.member_name, self.client_id)
         if names:
             self.member.subscribe(sorted(names))
 
@@ -282,7 +286,7 @@ class Worker:
         wait_until_forgotten(
             self.clients.admin,
             self.conf.id,
-            self.slot_name,
+            self.member_name,
             frozenset(self._feeds),
             session_timeout_s=self.conf.session_timeout_ms / 1000,
             in_vain=lambda: self.stopping,
@@ -455,6 +459,11 @@ class Worker:
     def group(self) -> Group:
         """All workers of the app, as the broker knows them. Blocks."""
         return self.clients.admin.group(self.conf.id)
+
+
+def this_machine() -> str:
+    """Its name, as far as names of members may have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()) or "localhost"
 
 
 def state_dir(app: App) -> Path:

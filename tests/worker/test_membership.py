@@ -213,7 +213,7 @@ async def test_a_worker_that_was_dropped_by_its_group_joins_it_again(
         await together.shared_out(4)
         for number in range(4):
             await bench.send(topic, *[f"w{number}"] * 50, partition=number)
-        await asyncio.to_thread(dropped, bootstrap, together.id, running(app).slot_name)
+        await asyncio.to_thread(dropped, bootstrap, together.id, running(app).member_name)
         rebalances = running(app).counters.rebalances
         await until(lambda: running(app).counters.rebalances > rebalances)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from support.apps import Bench, running, until
 from support.clients import new_name, produce
 
@@ -35,3 +38,37 @@ async def test_an_app_that_reads_other_topics_than_before_its_restart_gets_those
     await run(second, b"after")
 
     assert seen == ["before", "after"]
+
+
+async def test_workers_on_two_machines_share_the_work(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, topic = new_name("app"), await bench.topic(partitions=2)
+    seen: list[str] = []
+
+    def made(machine: str) -> streamer.App:
+        app = bench.app(id, state_dir=str(tmp_path / machine))
+        words: streamer.Topic[str] = app.topic(topic, value_type=str)
+
+        @app.agent(words, name="listen")
+        async def listen(stream: streamer.Stream[str]) -> None:
+            async for word in stream:
+                seen.extend([word])
+
+        return app
+
+    async with made("one") as one:
+        monkeypatch.setattr("platform.node", lambda: "another")
+        async with made("two") as two:
+            # Each is slot 0 of its own machine.
+            await until(
+                lambda: (
+                    [len(running(each).assignment.partitions) for each in (one, two)]
+                    == [1, 1]
+                )
+            )
+            await bench.send(topic, "a", partition=0)
+            await bench.send(topic, "b", partition=1)
+            await until(lambda: len(seen) == 2)
+
+    assert {part.strip('"') for part in seen} == {"a", "b"}
