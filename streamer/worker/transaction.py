@@ -67,6 +67,7 @@ OUTBOX_MAX = 100_000
 # How long the same step is tried again before its outcome counts as unknown.
 STUBBORN_S = 30.0
 RETRY_S = 0.1
+LOOK_S = 0.001
 # So often within such a time a producer is only shut out if two workers are at it.
 SHUT_OUT_TIMES = 5
 SHUT_OUT_WITHIN_S = 60.0
@@ -96,12 +97,15 @@ class Transaction:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._conf = worker.conf
+        self.transactional = worker.conf.guarantee == EXACTLY_ONCE
         self.outbox: list[Send] = []
         self._poured = 0
         # Why what was sent cannot be committed, if so.
         self._spoiled: ClientError | None = None
         self._begun = False
-        self._committing = False
+        # What records send waits in the outbox: a transaction is being committed that it
+        # does not belong to, or outputs must have arrived before positions are committed.
+        self._held = False
         self._producer: Producer | None = None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._wanted = asyncio.Event()
@@ -134,10 +138,6 @@ class Transaction:
     def _open(self) -> None:
         self._producer = self._worker.clients.producer(self._worker.member_name)
         self._begun = False
-
-    @property
-    def transactional(self) -> bool:
-        return bool(self._conf.guarantee == EXACTLY_ONCE)
 
     @property
     def staged(self) -> int:
@@ -186,7 +186,7 @@ class Transaction:
         """Wait while too much waits for a commit to end, or for the producer."""
         self.pour()
         while len(self.outbox) > OUTBOX_MAX:
-            if self._committing and self.transactional:
+            if self._held:
                 self._room.clear()
                 await self._room.wait()
             else:
@@ -196,9 +196,8 @@ class Transaction:
     # What is sent.
 
     def pour(self) -> None:
-        """Give the producer what records have sent, unless a commit is under way: what is
-        sent without a transaction belongs to none."""
-        if self.outbox and not (self._committing and self.transactional):
+        """Give the producer what records have sent, unless a commit holds it back."""
+        if self.outbox and not self._held:
             del self.outbox[: self._produce(self.outbox)]
 
     def _produce(self, sends: list[Send]) -> int:
@@ -246,14 +245,14 @@ class Transaction:
         """Commit what is done; whether there was anything. Waits for nobody's record."""
         async with self._lock:
             # From here on what is done belongs to the next transaction.
-            self._committing = True
+            self._held = True
             asked, self._asked = self._asked, None
             try:
                 return await self._commit(*self._taken())
             finally:
                 if asked is not None:
                     asked.set_result(None)
-                self._committing = False
+                self._held = False
                 self._ended_at = time.monotonic()
                 self._room.set()
 
@@ -335,7 +334,10 @@ class Transaction:
             if self.transactional:
                 await self._in_thread(self._commit_transaction, batch)
             else:
-                await self._in_thread(self._deliver, batch)
+                await self._deliver()
+                self._held = False
+                if batch.positions:
+                    await self._in_thread(self._worker.member.commit, batch.positions)
         except (MustAbort, NotAMember) as error:
             is_refused = isinstance(error, Unsendable)
             await self._in_thread(self._abort, is_refused)
@@ -376,24 +378,32 @@ class Transaction:
                     raise
                 time.sleep(RETRY_S)
 
-    def _deliver(self, batch: Batch) -> None:
-        """Without a transaction: outputs and changelogs first, then the positions."""
+    async def _deliver(self) -> None:
+        """Without a transaction: outputs and changelogs first, then the positions.
+
+        Polled by the loop: each report of a delivery wants the lock of Python, for which a
+        thread would have to wait each time.
+        """
         assert self._producer is not None
         producer = self._producer
-        if producer.flush(STUBBORN_S) or producer.failed:
-            failures = producer.failures[:]
-            producer.failures.clear()
-            producer.failed = 0
-            refused = next((one for one in failures if one.refused), None)
-            problem = (refused or failures[0]).problem if failures else "no answer"
-            if self._conf.guarantee == AT_MOST_ONCE:
-                log.error("Records did not arrive, and are lost: %s.", problem)
-                return
-            # Only what was refused is the fault of the record that sent it.
-            kind = MustAbort if refused is None else Unsendable
-            raise kind(f"A record did not arrive: {problem}.")
-        if batch.positions and self._conf.guarantee != AT_MOST_ONCE:
-            self._worker.member.commit(batch.positions)
+        until = time.monotonic() + STUBBORN_S
+        producer.poll(0)
+        while len(producer) and time.monotonic() < until:
+            await asyncio.sleep(LOOK_S)
+            producer.poll(0)
+        if not len(producer) and not producer.failed:
+            return
+        failures = producer.failures[:]
+        producer.failures.clear()
+        producer.failed = 0
+        refused = next((one for one in failures if one.refused), None)
+        problem = (refused or failures[0]).problem if failures else "no answer"
+        if self._conf.guarantee == AT_MOST_ONCE:
+            log.error("Records did not arrive, and are lost: %s.", problem)
+            return
+        # Only what was refused is the fault of the record that sent it.
+        kind = MustAbort if refused is None else Unsendable
+        raise kind(f"A record did not arrive: {problem}.")
 
     def _abort(self, anew: bool = False) -> None:
         """`anew`: with another producer. One that has given up a record has a gap in its
