@@ -10,6 +10,7 @@ Each is a few settings of librdkafka and no more: what is set in a file or by a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +21,12 @@ Token = tuple[str, float]
 """What a broker is shown, and when it ends, in seconds since 1970."""
 
 
-class Credentials:
+class Credentials(ABC):
     """Any of those below."""
 
+    @abstractmethod
     def settings(self) -> dict[str, str]:
         """The same by librdkafka's names."""
-        raise NotImplementedError
 
     @property
     def token(self) -> Callable[[str], Token] | None:

@@ -56,18 +56,19 @@ class WebServer:
             tried.insert(0, last)
         for one in tried:
             try:
-                server = cls(
-                    socket.create_server((host, one), family=family, backlog=BACKLOG)
+                listening = socket.create_server(
+                    (host, one), family=family, backlog=BACKLOG
                 )
-                if kept is not None:
-                    kept.write_text(str(server.port))
-                return server
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     why = error.strerror or error
                     raise NoPort(
                         f"Pages cannot be served at {host}:{one}: {why}."
                     ) from error
+            else:
+                server = cls(listening)
+                _keep_port(kept, server.port)
+                return server
         raise NoPort(f"All ports of {host} from {port} to {tried[-1]} are in use.")
 
     async def serve(self, view: View) -> None:
@@ -81,6 +82,14 @@ class WebServer:
             serving, self._serving = self._serving, None
             await serving.stop()
         self._socket.close()
+
+
+def _keep_port(kept: Path | None, port: int) -> None:
+    try:
+        if kept is not None:
+            kept.write_text(str(port))
+    except OSError as error:
+        log.warning("%s cannot be written: %s.", kept, error.strerror or error)
 
 
 def _kept_port(kept: Path | None) -> int:

@@ -53,7 +53,6 @@ class Assignment:
         # Given, and read as soon as their state is there.
         self.pending: frozenset[TopicPartition] = frozenset()
         self.settled = asyncio.Event()
-        self.paused_because = ""
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="assignment")

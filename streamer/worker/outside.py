@@ -57,7 +57,8 @@ class Outside:
         self._opening = asyncio.Lock()
         self._asked: dict[bytes, asyncio.Future[Any]] = {}
         self._reads_replies = False
-        # Of those nobody waits for, since this was last told.
+        # Sent and awaited by nobody; and how many of those were lost since that was told.
+        self._on_the_way: set[asyncio.Task[RecordMetadata]] = set()
         self._lost = 0
 
     # Sending.
@@ -86,9 +87,11 @@ class Outside:
     def send_soon(self, send: Send) -> None:
         """Send it; what becomes of it is only logged."""
         task = self._loop.create_task(self.send_now(send))
+        self._on_the_way.add(task)  # else nobody would hold it
         task.add_done_callback(self._note_failure)
 
     def _note_failure(self, task: asyncio.Task[Any]) -> None:
+        self._on_the_way.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
         self._lost += 1
@@ -207,8 +210,13 @@ class Outside:
             answer.set_result(None if data is None else json.loads(data))
 
     async def stop(self) -> None:
+        """What was sent has arrived when this returns, unless that takes too long."""
+        until = self._loop.time() + FLUSH_S
+        if self._on_the_way:
+            await asyncio.wait(self._on_the_way, timeout=FLUSH_S)
         if self._producer is not None:
-            await asyncio.to_thread(self._producer.flush, FLUSH_S)
+            left_s = max(0.0, until - self._loop.time())
+            await asyncio.to_thread(self._producer.flush, left_s)
         self._stopped.set()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.clients import wait_until
-from support.example import Example, first_number, loaded
+from support.examples import Example, first_number, loaded
 
 KILLS, COMMANDS = 3, 800
 

@@ -52,7 +52,7 @@ def streamer(home: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "streamer", "-A", "shop", *arguments],
         cwd=examples.FOLDER,
-        env=examples.environment(home),
+        env=examples.environment_of(home),
         capture_output=True,
         text=True,
         timeout=30,

@@ -134,3 +134,10 @@ async def test_a_worker_that_comes_back_has_its_port_again(tmp_path: Path) -> No
     assert other.port != first.port, "somebody else has it"
     await again.stop()
     await other.stop()
+
+
+async def test_a_port_that_cannot_be_kept_is_served_all_the_same(tmp_path: Path) -> None:
+    server = WebServer.bind("127.0.0.1", 0, tmp_path / "not-there" / "web-port")
+
+    assert server.port > 0
+    await server.stop()

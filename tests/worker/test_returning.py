@@ -9,6 +9,8 @@ from support.apps import Bench, running, until
 from support.clients import new_name, produce
 
 import streamer
+from streamer.client.interface import GroupMember, TopicPartition
+from streamer.worker.returning import is_other
 
 SESSION_MS = 1500
 
@@ -72,3 +74,27 @@ async def test_workers_on_two_machines_share_the_work(
             await until(lambda: len(seen) == 2)
 
     assert {part.strip('"') for part in seen} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "reads", "expected"),
+    [
+        ("", "", "a", False),  # nobody knows us
+        ("a", "", "a", False),
+        ("a", "", "b", True),  # what we have we do not read any more
+        ("a b", "", "a", True),
+        ("a", "", "a b", True),  # b is news to the group
+        ("a", "a b", "a b", False),  # b has fewer partitions than there are workers
+        ("", "a", "a b", False),  # we had nothing, and get nothing that is wrong
+    ],
+)
+def test_whether_the_group_takes_us_for_what_we_were(
+    ours: str, others: str, reads: str, expected: bool
+) -> None:
+    def member(name: str, topics: str) -> GroupMember:
+        partitions = tuple(TopicPartition(topic, 0) for topic in topics.split())
+        return GroupMember(name, name, "", "", partitions)
+
+    members = [member("me", ours), member("other", others)]
+
+    assert is_other(members, "me", frozenset(reads.split())) is expected
