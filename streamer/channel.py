@@ -173,7 +173,7 @@ class Channel(Topic[T]):
         self.maxsize = MAXSIZE if maxsize is None else maxsize
         # Records are passed as they are; the codecs are for what comes or leaves as bytes.
         self._read_key, self._read_value = self.decode_key, self.decode_value
-        self.decode_key = self.decode_value = _as_it_is
+        self.decode_key = self.decode_value = self.decode_if_any = _as_it_is
         self._numbers = itertools.count()
         # By agent. As long as there is none, records wait for `get`.
         self._lines: dict[str, Line] = {}

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
-from types import NoneType
+from types import FunctionType, MethodType, NoneType
 from typing import Any, Protocol, cast
 from uuid import UUID
 
@@ -158,6 +158,14 @@ def cached_codec(value_type: type, serializer: str | Codec | None) -> Codec:
 @cache
 def _cached(value_type: type, serializer: str | None) -> Codec:
     return codec_for(value_type, serializer, default="json")
+
+
+def or_none(decode: Callable[[bytes], Any]) -> Callable[[bytes | None], Any]:
+    """The same for records that may be tombstones, None. What is written in C raises
+    TypeError for these, and stays as it is: callers who look out for that spare a call."""
+    if isinstance(decode, FunctionType | MethodType | partial):
+        return lambda data: None if data is None else decode(data)
+    return cast("Callable[[bytes | None], Any]", decode)
 
 
 def decode_error(error: Exception, data: bytes, where: str) -> DecodeError:
@@ -291,8 +299,11 @@ def _raw(value_type: Any, deterministic: bool) -> Codec:
 
 
 def _bytes(value: Any) -> bytes:
-    if type(value) is bytes:
-        return value
+    kind = type(value)
+    if kind is str:
+        return cast(str, value).encode()
+    if kind is bytes:
+        return cast(bytes, value)
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bytes | bytearray | memoryview):

@@ -60,7 +60,7 @@ class Sendable(Protocol):
 class Event(Generic[T]):
     """A record, decoded. `async with event:` acknowledges it at the end."""
 
-    __slots__ = ("_decode_key", "_hand", "_run", "_sends", "_staged", "message", "value")
+    __slots__ = ("_decode_key", "_hand", "_later", "_run", "message", "value")
 
     def __init__(
         self,
@@ -76,8 +76,7 @@ class Event(Generic[T]):
         self._hand = hand
         self._run = run
         # Where a record is done later than the next one is begun.
-        self._sends = hand.sends
-        self._staged = hand.staged
+        self._later = hand.later
 
     def __repr__(self) -> str:
         return f"<Event {self.tp}@{self.offset}: {self.value!r}>"
@@ -129,14 +128,12 @@ class Event(Generic[T]):
             # It is done when the loop comes back, whatever may still go wrong till then.
             return True
         self._run.done = 1
-        staged = list(self._staged.values())
-        self._hand.keep_later(self._sends, staged)
-        # What is sent and written from now on is kept when the loop comes back.
-        self._sends.clear()
-        for one in staged:
-            one.changes.clear()
-        if self._sends is self._hand.sends:
+        if self._later is self._hand.later:
+            # What is sent and written from now on is kept when the loop comes back.
+            self._hand.keep()
             self._hand.acked = True
+        elif self._later is not None:
+            self._hand.keep_later(self._later)
         self._run.lane.eased()
         return True
 

@@ -57,11 +57,11 @@ class GlobalTable(Table[K, V]):
 
     def _get(self, key: K) -> Any:
         hand = current()
-        if hand is not None and self in hand.staged:
+        if hand is not None and self in hand.parts:
             value = super()._get(key)
             if value is not ABSENT:
                 return value
-            return self._committed(key, without=hand.staged[self].part)
+            return self._committed(key, without=hand.parts[self])
         return self._committed(key)
 
     def _committed(self, key: K, without: TablePartition | None = None) -> Any:

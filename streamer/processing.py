@@ -1,14 +1,15 @@
 """The record in hand: who holds it, and what it has sent and written so far.
 
-A record is atomic. What its handler sends and writes stays in the hand that holds the
+A record is atomic. What its handler sends and writes belongs to the hand that holds the
 record, seen by nobody else, until the record is done; then it joins the transaction, and
 later records see it. If the handler raises, it is dropped.
 
     worker/feed.py    a Run: the next records of one partition
     Hand.run          the run in hand, and the record of it that is being handled
     stream.py         gives the record to the user's code, and keeps it when it is done
-    topic.py, table.py    stage what the code sends and writes in `current()`
-    Hand.keep         into the tables' open changes, and into the worker's outbox
+    topic.py          what the code sends: in the hand, then in the worker's outbox
+    table.py          what it writes: in the table's partition, and how to undo it in the
+                      hand; `state/table_partition.py` says how others do not see it
 
 Outside of processing, in a timer say, `current()` is None: sends go at once.
 """
@@ -21,7 +22,7 @@ from itertools import islice
 from typing import Any
 
 from streamer.client.interface import Message
-from streamer.state.table_partition import TablePartition
+from streamer.state.table_partition import Holder, TablePartition, keep
 
 Send = tuple[Any, ...]
 """Arguments of `Producer.produce`: topic, value, key, partition, and seldom more."""
@@ -63,6 +64,18 @@ class Run:
     def is_done(self) -> bool:
         return self.done >= len(self.messages)
 
+    def decoded(self, decode: Callable[[bytes], Any]) -> Iterator[tuple[Message, Any]]:
+        """What is left of it, with values; decoded one by one as they are asked for.
+
+        In C from end to end. What `decode` raises is raised here, with the record that it
+        could not read at `done`; a tombstone is such a one.
+        """
+        # A method of the class, not of each record: that spares a look-up.
+        value_of: Callable[[Message], Any] = type(self.messages[0]).value
+        values = map(decode, map(value_of, self.messages[self.done :]))
+        # The messages come first: `cut` takes away from them while somebody is at it.
+        return zip(self.rest, values, strict=False)
+
     def again(self) -> Run:
         """From the first on that is not done."""
         self.rest = islice(self.messages, self.done, None)
@@ -77,82 +90,70 @@ class Run:
         return rest
 
 
-class Staged:
-    """Of one table: its partition that lives with the record in hand, and what the record
-    has changed of it so far, by key."""
+class Later:
+    """The effects of a record that is done later than the next one is begun: `noack`."""
 
-    __slots__ = ("changes", "part")
+    __slots__ = ("changes", "sends")
 
-    def __init__(self, part: TablePartition) -> None:
-        self.part = part
-        self.changes: dict[Any, Any] = {}
+    def __init__(self) -> None:
+        self.sends: list[Send] = []
+        self.changes: dict[TablePartition, dict[Any, Any]] = {}
 
 
-class Hand:
+class Hand(Holder):
     """Holds the record that an actor is handling, and its effects."""
 
     __slots__ = (
-        *("acked", "message", "outbox", "run", "sends"),
-        *("staged", "stream", "wrote"),
+        *("acked", "later", "message", "outbox"),
+        *("parts", "run", "sends", "stream"),
     )
 
     def __init__(self, outbox: list[Send]) -> None:
+        super().__init__()
         self.outbox = outbox
         self.run: Run | None = None
         self.message: Message | None = None
         # The stream that gives the records, for `current_event()`.
         self.stream: Any = None
         self.sends: list[Send] = []
-        # By Table: those that live with the run in hand, and whether any has changed.
-        self.staged: dict[Any, Staged] = {}
-        self.wrote = False
+        # By Table: the partition of it that lives with the run in hand.
+        self.parts: Mapping[Any, TablePartition] = {}
+        # Where the record in hand leaves its effects if it is not done with it.
+        self.later: Later | None = None
         # The event in hand was acknowledged: not an earlier one of the same record, which
         # was given again.
         self.acked = False
 
     def take(self, run: Run) -> None:
-        if self.run is None or run.tables is not self.run.tables:
-            self.staged = {table: Staged(part) for table, part in run.tables.items()}
-        self.run = run
+        self.run, self.parts = run, run.tables
 
     def keep(self) -> None:
         """What is done stays done: the effects join the transaction."""
-        if self.sends:
-            self.outbox += self.sends
-            self.sends.clear()
-        if self.wrote:
-            self.wrote = False
-            for staged in self.staged.values():
-                if staged.changes:
-                    staged.part.open.update(staged.changes)
-                    staged.changes.clear()
+        self.outbox += self.sends
+        self.sends.clear()
+        self.keep_changes()
 
     def drop(self) -> None:
         """As if nothing had been done since the last record was kept."""
-        self.put_by()
+        self.sends.clear()
+        self.drop_changes()
+        self.later, self.acked = None, False
 
     def part(self) -> None:
         """Come for the next record, whether this one is done already or will be later."""
+        assert self.later is not None, "only where the user says when a record is done"
         if self.acked:
             self.keep()
         else:
-            self.put_by()
-        self.acked = False
-        self.run = None
+            self.later.sends += self.sends
+            self.sends.clear()
+            self.later.changes = self.put_by_changes()
+        self.later, self.acked, self.run = None, False, None
 
-    def put_by(self) -> tuple[list[Send], list[Staged]]:
-        """Begin a record with nothing; the effects of the last one, to be kept later."""
-        sends, staged = self.sends, self.staged
-        self.sends = []
-        self.staged = {table: Staged(one.part) for table, one in staged.items()}
-        self.wrote = self.acked = False
-        return sends, list(staged.values())
-
-    def keep_later(self, sends: list[Send], staged: list[Staged]) -> None:
+    def keep_later(self, later: Later) -> None:
         """Keep the effects of a record that was put by."""
-        self.outbox += sends
-        for one in staged:
-            one.part.open.update(one.changes)
+        self.outbox += later.sends
+        keep(later.changes)
 
     @property
     def timestamp_ms(self) -> int:

@@ -29,13 +29,14 @@ from typing import (
     NamedTuple,
     Protocol,
     TypeVar,
+    cast,
     overload,
 )
 
 from streamer.client.interface import Message
 from streamer.codecs import DECODE_ERRORS, decode_error
 from streamer.event import Event, NotStreaming, Sendable
-from streamer.processing import Hand, Run, current
+from streamer.processing import Hand, Later, Run, current
 
 if TYPE_CHECKING:
     from streamer.topic import Topic
@@ -227,15 +228,12 @@ class Stream(Generic[T]):
             run = await origin.batch(self.topic, max_, within)
             events: list[Event[T]] = []
             for message in run.messages:
-                hand.message, data = message, message.value()
+                hand.message = message
                 try:
-                    value: Any = None if data is None else decode(data)
-                except DECODE_ERRORS as error:
-                    await origin.undecodable(
-                        decode_error(error, data or b"", f"{self.topic}")
-                    )
-                    continue
-                if self._steps:
+                    value: Any = decode(message.value())
+                except UNREADABLE as error:
+                    value = None if await self._is_tombstone(message, error) else SKIPPED
+                if self._steps and value is not SKIPPED:
                     value = await self._stepped(value)
                 if value is not SKIPPED:
                     events.append(Event(value, message, self.topic.decode_key, hand, run))
@@ -248,70 +246,85 @@ class Stream(Generic[T]):
         hand, values = self._origin.hand, []
         first = None
         for message in messages:
-            data = message.value()
             try:
-                values.append(None if data is None else self.topic.decode_value(data))
-                first = first or message
-            except DECODE_ERRORS as error:
-                hand.message = message
-                await self._origin.undecodable(
-                    decode_error(error, data or b"", f"{self.topic}")
-                )
+                value = self.topic.decode_if_any(message.value())
+            except UNREADABLE as error:
+                if not await self._is_tombstone(message, error):
+                    continue
+                value = None
+            values.append(value)
+            first = first or message
         hand.message = first or hand.message
         return values
 
     async def _values(self) -> AsyncIterator[T]:
         origin, hand, decode = self._begin()
+        sends, outbox, undo, aside = hand.sends, hand.outbox, hand.undo, hand.aside
         while True:
             run = await origin.next(self.topic, RUN_RECORDS_MAX)
-            for message in run.rest:
-                hand.message = message
-                data = message.value()
+            while not run.is_done:
                 try:
-                    value: Any = None if data is None else decode(data)
-                except DECODE_ERRORS as error:
-                    await origin.undecodable(
-                        decode_error(error, data or b"", f"{self.topic}")
-                    )
-                else:
-                    yield value
+                    for hand.message, value in run.decoded(decode):
+                        yield value
+                        run.done += 1
+                        # `hand.keep`, written out.
+                        if sends:
+                            outbox += sends
+                            sends.clear()
+                        if undo:
+                            undo.clear()
+                        if aside:
+                            hand.keep_changes()
+                    break
+                except UNREADABLE as found:
+                    error = found
+                if await self._is_tombstone(run.messages[run.done], error):
+                    yield cast(T, None)
                 run.done += 1
-                if hand.sends or hand.wrote:
-                    hand.keep()
+                hand.keep()
+                run.again()
 
     async def _each(self, form: Callable[[Event[Any]], Any]) -> AsyncIterator[Any]:
         """The general way: with steps, as events, acknowledged or not."""
         origin, hand, decode = self._begin()
-        limit = RUN_RECORDS_MAX if self._acks else 1
+        limit, decode_key = RUN_RECORDS_MAX if self._acks else 1, self.topic.decode_key
         while True:
             run = await origin.next(self.topic, limit)
             run.manual = not self._acks
             for message in run.rest:
                 hand.message = message
-                data = message.value()
                 try:
-                    value: Any = None if data is None else decode(data)
-                except DECODE_ERRORS as error:
-                    await origin.undecodable(
-                        decode_error(error, data or b"", f"{self.topic}")
-                    )
-                else:
-                    if self._steps:
-                        value = await self._stepped(value)
-                    if value is not SKIPPED:
-                        yield form(Event(value, message, self.topic.decode_key, hand, run))
-                        if not self._acks:
-                            # Its effects wait with the event for `ack`.
-                            hand.part()
-                            continue
+                    value: Any = decode(message.value())
+                except UNREADABLE as error:
+                    value = None if await self._is_tombstone(message, error) else SKIPPED
+                if self._steps and value is not SKIPPED:
+                    value = await self._stepped(value)
+                if value is not SKIPPED:
+                    if not self._acks:
+                        hand.later = Later()
+                    yield form(Event(value, message, decode_key, hand, run))
+                    if not self._acks:
+                        # Its effects wait with the event for `ack`.
+                        hand.part()
+                        continue
                 run.done += 1
-                if hand.sends or hand.wrote:
+                if hand.sends or hand.undo or hand.aside:
                     hand.keep()
 
-    def _begin(self) -> tuple[Origin, Hand, Callable[[bytes], Any]]:
+    async def _is_tombstone(self, message: Message, error: Exception) -> bool:
+        """Why this record could not be decoded; if it is a bad one, deal with that."""
+        self._origin.hand.message, data = message, message.value()
+        if data is None:
+            return True
+        if not isinstance(error, DECODE_ERRORS):
+            raise error
+        await self._origin.undecodable(decode_error(error, data, f"{self.topic}"))
+        return False
+
+    def _begin(self) -> tuple[Origin, Hand, Callable[[Any], Any]]:
         hand = self._origin.hand
         hand.stream = self
-        return self._origin, hand, self.topic.decode_value
+        return self._origin, hand, self.topic.decode_if_any
 
     async def _stepped(self, value: Any) -> Any:
         for step in self._steps:

@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 from streamer.codecs import IMMUTABLE, Codec, codec_for
 from streamer.errors import StreamerError
-from streamer.processing import Hand, Staged, current
+from streamer.processing import Hand, current
 from streamer.schedule import Duration
 from streamer.state.store import Store
 from streamer.state.table_partition import ABSENT, UNKNOWN, Coding, Encoded, TablePartition
@@ -131,22 +131,25 @@ class Table(Generic[K, V]):
 
     # One key.
 
-    # Reading and writing one key is most of what handlers do: it is written out here, so
-    # that what the record before has changed is found without a further call.
+    # Reading and writing one key is most of what handlers do: `held_by`, `get` and `put`
+    # are written out here, to spare the calls.
 
     def __getitem__(self, key: K) -> V:
         hand = current()
         if hand is None:
             value = self._committed(key)
         else:
-            staged = hand.staged.get(self) or self._staged(hand)
-            value = staged.changes.get(key, UNKNOWN)
+            try:
+                part = hand.parts[self]
+            except KeyError:
+                raise self._mismatch(hand) from None
+            if part.holder is not hand:
+                part.hold(hand)
+            value = part.open.get(key, UNKNOWN)
             if value is UNKNOWN:
-                value = staged.part.open.get(key, UNKNOWN)
-                if value is UNKNOWN:
-                    value = staged.part.get(key)
-            if value.__class__ is Encoded:
-                value = staged.part.as_seen(value)
+                value = part.get(key)
+            elif value.__class__ is Encoded:
+                value = part.as_seen(value)
         if value is ABSENT:
             return self.__missing__(key)
         found: V = value
@@ -172,13 +175,19 @@ class Table(Generic[K, V]):
         hand = current()
         if hand is None:
             raise self._outside()
-        staged = hand.staged.get(self) or self._staged(hand)
-        if value.__class__ in IMMUTABLE:
-            staged.changes[key] = value
-        else:
+        try:
+            part = hand.parts[self]
+        except KeyError:
+            raise self._mismatch(hand) from None
+        if part.holder is not hand:
+            part.hold(hand)
+        stored: Any = value
+        if value.__class__ not in IMMUTABLE:
             # As it is now: what its holder does to it later is not ours.
-            staged.changes[key] = staged.part.as_stored(value)
-        hand.wrote = True
+            stored = part.as_stored(value)
+        changes = part.open
+        hand.undo.append((part, key, changes.get(key, UNKNOWN)))
+        changes[key] = stored
 
     def __delitem__(self, key: K) -> None:
         if key not in self:
@@ -222,10 +231,12 @@ class Table(Generic[K, V]):
         for part in self._parts(hand):
             if hand is None:
                 yield from part.committed_items()
+                continue
+            if hand.parts.get(self) is part:
+                part.hold(hand)
             else:
-                staged = hand.staged.get(self)
-                mine = staged is not None and staged.part is part
-                yield from part.items(staged.changes if staged and mine else {})
+                part.let_go()
+            yield from part.items()
 
     def keys(self) -> Iterator[K]:
         return (key for key, _ in self.items())
@@ -267,24 +278,23 @@ class Table(Generic[K, V]):
 
     def _get(self, key: K) -> Any:
         hand = current()
-        if hand is None:
-            return self._committed(key)
-        staged = self._staged(hand)
-        value = staged.changes.get(key, UNKNOWN)
-        return staged.part.get(key) if value is UNKNOWN else staged.part.as_seen(value)
+        return self._committed(key) if hand is None else self.held_by(hand).get(key)
 
     def _delete(self, key: K) -> None:
         hand = current()
         if hand is None:
             raise self._outside()
-        self._staged(hand).changes[key] = ABSENT
-        hand.wrote = True
+        self.held_by(hand).put(key, ABSENT)
 
-    def _staged(self, hand: Hand) -> Staged:
+    def held_by(self, hand: Hand) -> TablePartition:
+        """The partition that lives with the record in hand, as it is for that record."""
         try:
-            return hand.staged[self]
+            part = hand.parts[self]
         except KeyError:
             raise self._mismatch(hand) from None
+        if part.holder is not hand:
+            part.hold(hand)
+        return part
 
     def _parts(self, hand: Hand | None) -> list[TablePartition]:
         return [self.here[number] for number in sorted(self.here)]

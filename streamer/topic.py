@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from streamer.codecs import Codec, codec_for
+from streamer.codecs import Codec, codec_for, or_none
 from streamer.errors import StreamerError
 from streamer.event import RecordMetadata
 from streamer.processing import Send, current
@@ -72,6 +72,7 @@ class Topic(Generic[T]):
         values = codec_for(value_type, value_serializer, default="json")
         self.encode_key, self.decode_key = keys.encode, keys.decode
         self.encode_value, self.decode_value = values.encode, values.decode
+        self.decode_if_any = or_none(values.decode)
 
     def __repr__(self) -> str:
         return f"<Topic {', '.join(self.topics)}>"

@@ -32,7 +32,7 @@ from streamer.client.interface import Message
 from streamer.codecs import IMMUTABLE
 from streamer.errors import StreamerError
 from streamer.event import Event
-from streamer.processing import Hand, Staged, current
+from streamer.processing import Hand, current
 from streamer.record import key_getter
 from streamer.schedule import Duration
 from streamer.state.store import now_ms
@@ -64,7 +64,7 @@ class Kept(Protocol):
     here: dict[int, TablePartition]
     late: Counter[str]
 
-    def _staged(self, hand: Hand) -> Staged: ...
+    def held_by(self, hand: Hand) -> TablePartition: ...
 
     def _outside(self) -> StreamerError: ...
 
@@ -211,8 +211,7 @@ class WindowedTable(Generic[K, V]):
         op: Op,
         operand: Any,
     ) -> None:
-        staged = self.table._staged(hand)
-        part = cast(WindowPartition, staged.part)
+        part = cast(WindowPartition, self.table.held_by(hand))
         part.time_ms = max(part.time_ms, moment_ms)
         late = False
         for start in starts:
@@ -220,21 +219,18 @@ class WindowedTable(Generic[K, V]):
                 late = True
                 continue
             windowed = (start, key)
-            value = op(self.seen(staged, windowed, op), operand)
+            value = op(self.seen(part, windowed, op), operand)
             if value is not ABSENT and value.__class__ not in IMMUTABLE:
                 value = part.as_stored(value)
-            staged.changes[windowed] = value
-            hand.wrote = True
+            part.put(windowed, value)
         if late:
             self.table.late[self.name] += 1
 
-    def seen(self, staged: Staged, windowed: tuple[int, K], op: Op) -> Any:
+    def seen(self, part: WindowPartition, windowed: tuple[int, K], op: Op) -> Any:
         """The value before a change that asks for it."""
         if op is _put or op is _remove:
             return None
-        value = staged.changes.get(windowed, UNKNOWN)
-        value = staged.part.get(windowed) if value is UNKNOWN else value
-        value = staged.part.as_seen(value)
+        value = part.get(windowed)
         return self.missing(windowed[1]) if value is ABSENT else value
 
     def missing(self, key: K) -> Any:
@@ -267,12 +263,10 @@ class WindowedTable(Generic[K, V]):
         return ABSENT
 
     def find_in(self, hand: Hand, key: K, start_ms: int) -> Any:
-        staged = self.table._staged(hand)
-        part = cast(WindowPartition, staged.part)
+        part = cast(WindowPartition, self.table.held_by(hand))
         if self._is_over(start_ms, part.time_ms):
             return ABSENT
-        value = staged.changes.get((start_ms, key), UNKNOWN)
-        return part.get((start_ms, key)) if value is UNKNOWN else part.as_seen(value)
+        return part.get((start_ms, key))
 
     def _committed(self, part: WindowPartition, key: K, start_ms: int) -> Any:
         if self._is_over(start_ms, part.committed_ms):
@@ -298,9 +292,9 @@ class WindowedTable(Generic[K, V]):
             if hand is None:
                 yield from part.committed_window(start)
             else:
-                staged = self.table._staged(hand)
-                mine = staged.changes if staged.part is part else {}
-                yield from part.window_items(start, mine)
+                if self.table.held_by(hand) is not part:
+                    part.let_go()
+                yield from part.window_items(start)
 
 
 class WindowSet(Generic[K, V]):
@@ -379,8 +373,9 @@ class WindowSet(Generic[K, V]):
         if not size or hand is None or hand.message is None or hand.run.whole:
             windowed.change(self.key, operator.iadd, operand)
             return self
-        staged = hand.staged.get(windowed.table) or windowed.table._staged(hand)
-        part: Any = staged.part
+        part: Any = hand.parts.get(windowed.table)
+        if part is None or part.holder is not hand:
+            part = windowed.table.held_by(hand)
         moment = hand.message.timestamp()[1]
         start = moment - moment % size
         if moment > part.time_ms:
@@ -389,21 +384,19 @@ class WindowSet(Generic[K, V]):
             windowed.table.late[windowed.name] += 1
             return self
         at = (start, self.key)
-        changes = staged.changes
-        value = changes.get(at, UNKNOWN) if changes else UNKNOWN
+        changes = part.open
+        before = value = changes.get(at, UNKNOWN)
         if value is UNKNOWN:
-            value = part.open.get(at, UNKNOWN)
-            if value is UNKNOWN:
-                value = part.get(at)
-        if value.__class__ is Encoded:
+            value = part.get(at)
+        elif value.__class__ is Encoded:
             value = part.as_seen(value)
         if value is ABSENT:
             value = windowed.missing(self.key)
         value += operand
         if value.__class__ not in IMMUTABLE:
             value = part.as_stored(value)
+        hand.undo.append((part, at, before))
         changes[at] = value
-        hand.wrote = True
         return self
 
     def __isub__(self, operand: Any) -> WindowSet[K, V]:

@@ -9,6 +9,15 @@ A look-up goes from top to bottom. A commit moves `open` to `closing` and, once 
 has it, into the store; an abort forgets both. So the store is never ahead of the log, and
 a reader from outside, who sees the lower two only, never sees what may be undone.
 
+A record that is not done changes nothing for others. Yet its changes stand in `open`, as
+long as nobody else looks: most handlers come and go without that, and then nothing has to
+be moved when the record is done. Who has it in hand is the `holder`, and notes what was
+there before. Whoever else wants to look (another handler, a commit) has the holder take
+its changes out first, and aside; it puts them back when it looks here again.
+
+    hold      the holder's changes stand in `open`, those of no one else
+    let_go    only what is done stands there
+
 A value that whoever holds it could change (a list, a Record) is kept as bytes and decoded
 for each reader: what is in the table changes by being put there, and in no other way.
 """
@@ -56,8 +65,48 @@ class Coding(NamedTuple):
 Changes = dict[bytes, bytes | None]
 
 
+class Holder:
+    """Who has a record in hand, and what that has changed so far: `processing.Hand`."""
+
+    __slots__ = ("aside", "undo")
+
+    def __init__(self) -> None:
+        # Of changes that stand in `open`: where, of which key, what was there before.
+        self.undo: list[tuple[TablePartition, Any, Any]] = []
+        # Those that do not, since somebody else has looked.
+        self.aside: dict[TablePartition, dict[Any, Any]] = {}
+
+    def keep_changes(self) -> None:
+        """The record is done."""
+        self.undo.clear()
+        if self.aside:
+            keep(self.aside)
+            self.aside.clear()
+
+    def drop_changes(self) -> None:
+        """The record has changed nothing."""
+        while self.undo:
+            part, key, before = self.undo.pop()
+            part.put_back(key, before)
+        self.aside.clear()
+
+    def put_by_changes(self) -> dict[TablePartition, dict[Any, Any]]:
+        """The record may be done later: until then nobody sees them, nor we ourselves."""
+        while self.undo:
+            self.undo[-1][0].let_go()
+        put_by = self.aside.copy()
+        self.aside.clear()
+        return put_by
+
+
+def keep(changes: Mapping[TablePartition, Mapping[Any, Any]]) -> None:
+    """A record that was put by is done."""
+    for part, of_it in changes.items():
+        part.apply(of_it)
+
+
 class TablePartition:
-    __slots__ = ("_coding", "closing", "known", "number", "open", "store")
+    __slots__ = ("_coding", "closing", "holder", "known", "number", "open", "store")
 
     def __init__(self, store: Store, number: int, coding: Coding) -> None:
         self.store = store
@@ -66,8 +115,41 @@ class TablePartition:
         self.open: dict[Any, Any] = {}
         self.closing: dict[Any, Any] = {}
         self.known: dict[Any, Any] = {}
+        # With an empty journal it holds nothing, and is as good as none.
+        self.holder: Holder | None = None
 
-    # For records that are processed.
+    # Whose changes stand in `open`.
+
+    def hold(self, holder: Holder) -> None:
+        self.let_go()
+        self.holder = holder
+        for key, value in holder.aside.pop(self, {}).items():
+            self.put(key, value)
+
+    def let_go(self) -> None:
+        holder, self.holder = self.holder, None
+        if holder is None or not holder.undo:
+            return
+        changes: dict[Any, Any] = {}
+        others = []
+        for part, key, before in reversed(holder.undo):
+            if part is self:
+                changes.setdefault(key, self.open[key])
+                self.put_back(key, before)
+            else:
+                others.append((part, key, before))
+        # Whoever iterates for the holder has this very list in hand.
+        holder.undo[:] = reversed(others)
+        if changes:
+            holder.aside[self] = changes
+
+    def put_back(self, key: Any, before: Any) -> None:
+        if before is UNKNOWN:
+            del self.open[key]
+        else:
+            self.open[key] = before
+
+    # For records that are processed, by the holder.
 
     def get(self, key: Any) -> Any:
         """The value, or ABSENT; with what records before have changed."""
@@ -90,13 +172,20 @@ class TablePartition:
         """A value of changes in the form that users see."""
         return self._coding.decode(value) if value.__class__ is Encoded else value
 
+    def put(self, key: Any, value: Any) -> None:
+        """Change it; `value` is as in changes, ABSENT to delete it."""
+        assert self.holder is not None, "whoever changes it holds it"
+        self.holder.undo.append((self, key, self.open.get(key, UNKNOWN)))
+        self.open[key] = value
+
     def apply(self, changes: Mapping[Any, Any]) -> None:
         """A record is done, and has changed this."""
+        self.let_go()
         self.open.update(changes)
 
-    def items(self, staged: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-        """Everything in it, with what is staged in a hand on top."""
-        changed = {**self.closing, **self.open, **staged}
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Everything in it, as the holder sees it."""
+        changed = {**self.closing, **self.open}
         for key, value in self.committed_items():
             if key not in changed:
                 yield key, value
@@ -108,11 +197,13 @@ class TablePartition:
 
     @property
     def changed(self) -> int:
+        """About how many keys: with those that a record in hand has changed."""
         return len(self.open)
 
     def close_changes(self) -> Changes:
         """What has changed, as the changelog and the store will have it."""
         assert not self.closing, "one commit at a time"
+        self.let_go()
         self.closing, self.open = self.open, {}
         encode_key, encode = self._coding.encode_key, self._coding.encode
         return {
@@ -133,6 +224,7 @@ class TablePartition:
 
     def aborted(self) -> None:
         """Nothing since the last commit has happened."""
+        self.let_go()
         self.open, self.closing = {}, {}
 
     def forget_known(self) -> None:

@@ -16,7 +16,7 @@ comes by, as keys that are deleted: by the same transaction, in the changelog to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -77,13 +77,11 @@ class WindowPartition(TablePartition):
 
     # What is there.
 
-    def window_items(
-        self, start_ms: int, staged: Mapping[Any, Any]
-    ) -> Iterator[tuple[Any, Any]]:
+    def window_items(self, start_ms: int) -> Iterator[tuple[Any, Any]]:
         """Keys and values of one window, with what is not committed on top."""
         changed = {
             windowed: value
-            for windowed, value in {**self.closing, **self.open, **staged}.items()
+            for windowed, value in {**self.closing, **self.open}.items()
             if windowed[0] == start_ms
         }
         for key, value in self.committed_window(start_ms):
@@ -110,6 +108,9 @@ class WindowPartition(TablePartition):
     # For a transaction.
 
     def close_changes(self) -> Changes:
+        self.let_go()
+        if not self.open:
+            return {}  # only a record in hand has changed anything
         expired = self._expired()
         changes = super().close_changes()
         changes.update(dict.fromkeys(expired))

@@ -43,18 +43,25 @@ class Clients:
 
     def producer(self, transactional_id: str) -> Producer:
         """The one that writes what the app has processed."""
-        conf = self._conf
-        settings = {
-            **self._settings,
-            "linger.ms": conf.linger_ms,
-            "compression.type": conf.compression_type,
-        }
-        if conf.guarantee != EXACTLY_ONCE:
-            return ConfluentProducer(self.address, settings, successes=True)
-        settings["transaction.timeout.ms"] = conf.transaction_timeout_ms
+        settings = self._at_leisure()
+        if self._conf.guarantee != EXACTLY_ONCE:
+            return ConfluentProducer(self.address, settings)
+        settings["transaction.timeout.ms"] = self._conf.transaction_timeout_ms
         return ConfluentTransactionalProducer(
             self.address, transactional_id, settings, successes=True
         )
+
+    def keeper(self) -> Producer:
+        """Without transactions, the one that writes to changelogs."""
+        return ConfluentProducer(self.address, self._at_leisure(), successes=True)
+
+    def _at_leisure(self) -> dict[str, Any]:
+        """For what is sent by many records and awaited by a commit."""
+        return {
+            **self._settings,
+            "linger.ms": self._conf.linger_ms,
+            "compression.type": self._conf.compression_type,
+        }
 
     def plain_producer(self) -> Producer:
         """For what belongs to no record: it goes at once."""

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from streamer.client.interface import Message, NotAMember, Position, TopicPartition
@@ -37,6 +36,7 @@ ROOM_S = 0.02
 class Pump:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._at_most_once = worker.conf.guarantee == AT_MOST_ONCE
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="poll")
         self._hungry = asyncio.Event()
         self._paused: set[TopicPartition] = set()
@@ -98,7 +98,7 @@ class Pump:
 
     async def _hand_out(self, found: Sequence[Message]) -> None:
         worker = self._worker
-        if worker.conf.guarantee == AT_MOST_ONCE and not await self._commit_first(found):
+        if self._at_most_once and not await self._commit_first(found):
             return
         for at, messages in by_partition(found):
             worker.counters.records[at.topic] += len(messages)
@@ -161,13 +161,15 @@ def by_partition(
     """The records of each partition; they mostly come in long rows of one."""
     kind = type(found[0])
     # Methods of the class, not of each record: in C from end to end.
-    numbers = list(map(kind.partition, found))
-    topics = list(map(kind.topic, found))
-    count = len(found)
-    if numbers.count(numbers[0]) == count and topics.count(topics[0]) == count:
-        return [(TopicPartition(topics[0], numbers[0]), list(found))]
-    pairs = zip(zip(topics, numbers, strict=True), found, strict=True)
-    return [
-        (TopicPartition(*at), [message for _, message in row])
-        for at, row in groupby(pairs, key=lambda pair: pair[0])
-    ]
+    numbers, topics = list(map(kind.partition, found)), list(map(kind.topic, found))
+    number, topic, count = numbers[0], topics[0], len(found)
+    if numbers.count(number) == count and topics.count(topic) == count:
+        return [(TopicPartition(topic, number), list(found))]
+    rows: list[tuple[TopicPartition, list[Message]]] = []
+    begin = 0
+    for end in range(1, count + 1):
+        if end == count or numbers[end] != number or topics[end] != topic:
+            rows.append((TopicPartition(topic, number), list(found[begin:end])))
+            if end < count:
+                begin, number, topic = end, numbers[end], topics[end]
+    return rows

@@ -34,11 +34,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import starmap
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamer.client.interface import (
     ClientError,
     Delivered,
+    Failure,
     Fenced,
     MustAbort,
     NotAMember,
@@ -61,8 +64,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Sooner after the last commit there is none: a few records at least share one.
-PAUSE_S = 0.005
+# Between two commits there is as long a pause as the last one took, so that they take half
+# of the time at most; but those who wait for the next one do not wait for long.
+PAUSE_MAX_S = 0.005
+# Without a transaction nobody waits for a commit, while it keeps outputs waiting.
+UNHURRIED_PAUSE_S = 0.02
 OUTBOX_MAX = 100_000
 # How long the same step is tried again before its outcome counts as unknown.
 STUBBORN_S = 30.0
@@ -107,6 +113,8 @@ class Transaction:
         # does not belong to, or outputs must have arrived before positions are committed.
         self._held = False
         self._producer: Producer | None = None
+        # For changelogs: the same one, in a transaction.
+        self._keeper: Producer | None = None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
@@ -116,7 +124,7 @@ class Transaction:
         self._shut_out: deque[float] = deque(maxlen=SHUT_OUT_TIMES)
         # Somebody waits for the next commit.
         self._asked: asyncio.Future[None] | None = None
-        self._ended_at = 0.0
+        self._not_before = 0.0
         self._task: asyncio.Task[None] | None = None
         # What the group knows; positions like these need no commit.
         self.committed: dict[TopicPartition, Position] = {}
@@ -136,8 +144,18 @@ class Transaction:
         await asyncio.to_thread(self._threads.shutdown)
 
     def _open(self) -> None:
-        self._producer = self._worker.clients.producer(self._worker.member_name)
+        clients = self._worker.clients
+        self._producer = self._keeper = clients.producer(self._worker.member_name)
+        if not self.transactional and self._worker.app.tables:
+            # Where a changelog stands afterwards is told by reports of success, which cost
+            # a fourth of what producing does. Outputs need none.
+            self._keeper = clients.keeper()
         self._begun = False
+
+    @property
+    def _producers(self) -> list[Producer]:
+        found = dict.fromkeys((self._producer, self._keeper))
+        return [one for one in found if one is not None]
 
     @property
     def staged(self) -> int:
@@ -147,7 +165,7 @@ class Transaction:
     @property
     def queued(self) -> int:
         """Records that the producer has yet to deliver."""
-        return 0 if self._producer is None else len(self._producer)
+        return sum(map(len, self._producers))
 
     async def _in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -169,7 +187,7 @@ class Transaction:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            early_s = self._ended_at + PAUSE_S - time.monotonic()
+            early_s = self._not_before - time.monotonic()
             if early_s > 0:
                 await asyncio.sleep(early_s)
             if self._is_due(began, interval_s):
@@ -204,16 +222,14 @@ class Transaction:
         """Queue as many as there is room for, and say how many."""
         assert self._producer is not None
         self._begin()
-        produce, done = self._producer.produce, 0
+        left, done = iter(sends), len(sends)
         try:
-            for send in sends:
-                produce(*send)
-                done += 1
+            # Nothing in Python for each of them.
+            deque(starmap(self._producer.produce, left), maxlen=0)
         except BufferError:
-            pass  # the rest in a moment
+            done -= length_hint(left) + 1  # that one and the rest in a moment
         except Exception as error:
-            self._spoil(error, sends[done][0])
-            done = len(sends)
+            self._spoil(error, sends[done - length_hint(left) - 1][0])
         self._poured += done
         self._producer.poll(0)
         return done
@@ -245,7 +261,7 @@ class Transaction:
         """Commit what is done; whether there was anything. Waits for nobody's record."""
         async with self._lock:
             # From here on what is done belongs to the next transaction.
-            self._held = True
+            self._held, began = True, time.monotonic()
             asked, self._asked = self._asked, None
             try:
                 return await self._commit(*self._taken())
@@ -253,7 +269,10 @@ class Transaction:
                 if asked is not None:
                     asked.set_result(None)
                 self._held = False
-                self._ended_at = time.monotonic()
+                ended = time.monotonic()
+                took_s = min(PAUSE_MAX_S, ended - began)
+                pause_s = took_s if self.transactional else UNHURRIED_PAUSE_S
+                self._not_before = ended + pause_s
                 self._room.set()
 
     def _taken(self) -> tuple[list[Send], Batch]:
@@ -262,9 +281,9 @@ class Transaction:
         self.outbox.clear()
         poured, self._poured = self._poured, 0
         changes = {
-            (changelog, part.number): (part, part.close_changes())
+            (changelog, part.number): (part, changes)
             for changelog, part in self._worker.tables_here()
-            if part.changed
+            if part.changed and (changes := part.close_changes())
         }
         positions = self._worker.positions_to_commit()
         return sends, Batch(positions, changes, poured + len(sends))
@@ -292,8 +311,9 @@ class Transaction:
         self._poured = 0
 
     async def _produce_changes(self, batch: Batch) -> None:
-        assert self._producer is not None
-        produce = self._producer.produce
+        keeper = self._keeper
+        assert keeper is not None
+        produce = keeper.produce
         for where, (_, changes) in batch.changes.items():
             changelog, number = where
             note = self._noting(batch.ends, where)
@@ -308,13 +328,13 @@ class Transaction:
                             produce(changelog, value, key, number, note)
                         break
                     except BufferError:
-                        self._producer.poll(0)
+                        keeper.poll(0)
                         await asyncio.sleep(RETRY_S / 10)
                     except Exception as error:
                         self._spoil(error, changelog)
                         return
             self._worker.counters.changes += len(changes)
-        self._producer.poll(0)
+        keeper.poll(0)
 
     def _noting(
         self, ends: dict[tuple[str, int], int], where: tuple[str, int]
@@ -384,18 +404,19 @@ class Transaction:
         Polled by the loop: each report of a delivery wants the lock of Python, for which a
         thread would have to wait each time.
         """
-        assert self._producer is not None
-        producer = self._producer
-        until = time.monotonic() + STUBBORN_S
-        producer.poll(0)
-        while len(producer) and time.monotonic() < until:
-            await asyncio.sleep(LOOK_S)
+        producers, until = self._producers, time.monotonic() + STUBBORN_S
+        for producer in producers:
             producer.poll(0)
-        if not len(producer) and not producer.failed:
+            while len(producer) and time.monotonic() < until:
+                await asyncio.sleep(LOOK_S)
+                producer.poll(0)
+        if not self.queued and not any(producer.failed for producer in producers):
             return
-        failures = producer.failures[:]
-        producer.failures.clear()
-        producer.failed = 0
+        failures: list[Failure] = []
+        for producer in producers:
+            failures += producer.failures
+            producer.failures.clear()
+            producer.failed = 0
         refused = next((one for one in failures if one.refused), None)
         problem = (refused or failures[0]).problem if failures else "no answer"
         if self._conf.guarantee == AT_MOST_ONCE:
@@ -432,8 +453,8 @@ class Transaction:
                 len(self._shut_out) == SHUT_OUT_TIMES
             ):
                 raise self._fenced(why) from why
-        if self._producer is not None:
-            self._producer.forget()
+        for producer in self._producers:
+            producer.forget()
         until = time.monotonic() + self._conf.max_poll_interval_ms / 1000
         while True:
             try:

@@ -257,7 +257,7 @@ async def test_a_handler_that_blocks_the_loop_does_not_stop_heartbeats(
 
 @pytest.mark.slow
 async def test_a_handler_may_block_the_loop_for_long(bench: Bench) -> None:
-    await blocked(bench, session_ms=6000, seconds=15.0)
+    await blocked(bench, session_ms=6000, seconds=12.0)
 
 
 def start_process(address: str, folder: Path, **settings: Any) -> subprocess.Popen[bytes]:
