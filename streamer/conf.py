@@ -5,9 +5,11 @@
     streamer -A shop worker --set commit.interval.ms=50      STREAMER_COMMIT_INTERVAL_MS=50
     streamer.App("shop", commit_interval_ms=50)              [app] commit.interval.ms = 50
 
-Settings of librdkafka that begin with `security.`, `sasl.` or `ssl.` are handed on to
-every client; so is `client.rack`. `broker_credentials=` sets them under Faust's names
-(`auth.py`); what else Faust and Kafka call by other names is in `words.py`.
+Settings that begin with `security.`, `sasl.` or `ssl.` have librdkafka's names and are
+handed on to every client; so is `client.rack`. `broker_credentials=` sets them under
+Faust's names (`auth.py`); what else Faust and Kafka call by other names is in `words.py`.
+Commands that have no app get in by them too, from the same places but the code
+(`load_access`).
 
 The environment is shared with the built-in broker: names that are no settings of an app
 are none of its business here. The command line looks for mistakes in them.
@@ -205,18 +207,28 @@ OPTIONS = {
                 "sasl.oauthbearer.client.secret": "for oidc",
                 "sasl.oauthbearer.token.endpoint.url": "for oidc",
                 "sasl.oauthbearer.scope": "for oidc",
+                "sasl.oauthbearer.extensions": "what else to say: name=value,name=value",
                 "ssl.ca.location": "file of authorities to trust",
                 "ssl.ca.pem": "the same, written out",
-                "ssl.certificate.location": "our certificate",
-                "ssl.key.location": "its key",
+                "ssl.certificate.location": "file of our certificate",
+                "ssl.certificate.pem": "the same, written out",
+                "ssl.key.location": "file of its key",
+                "ssl.key.pem": "the same, written out",
                 "ssl.key.password": "that opens the key",
                 "ssl.endpoint.identification.algorithm": "https, or none",
             }.items()
         ),
     ]
 }
+DEFAULT_PORT = 9092
 HANDED_ON = ("security.", "sasl.", "ssl.", "client.rack")
-SECRETS = ("password", "secret")
+# What a tool needs to know to get to a broker and in: of no app, but by the same names.
+ACCESS = {
+    name: option
+    for name, option in OPTIONS.items()
+    if name == "broker" or name.startswith(HANDED_ON)
+}
+SECRETS = ("password", "secret", "key.pem")
 
 # The broker has a setting of this name too; these values mean something only there.
 BROKERS_OWN = {"STREAMER_COMPRESSION_TYPE": ("producer", "uncompressed")}
@@ -259,15 +271,13 @@ class Conf:
     def brokers(self) -> str:
         """host:port, ...; empty if none is named."""
         named = str(self.broker).replace(";", ",").split(",")
-        return ",".join(
-            one.strip().removeprefix("kafka://").removeprefix("//").rstrip("/")
-            for one in named
-            if one.strip()
-        )
+        return ",".join(_address(one.strip()) for one in named if one.strip())
 
     @property
     def client_settings(self) -> dict[str, Any]:
-        """What every client of librdkafka is given."""
+        """What every client of librdkafka is given; raises SettingsError if that would let
+        nobody in."""
+        _refuse_idle(self._settings)
         given: dict[str, Any] = {
             name: found.text
             for name, found in self._settings.items()
@@ -276,6 +286,13 @@ class Conf:
         if self._credentials is not None and self._credentials.token is not None:
             given["oauth_cb"] = self._credentials.token
         return given
+
+
+def _address(text: str) -> str:
+    """host:port, though it may be written as a URL and without a port."""
+    address = text.removeprefix("kafka://").removeprefix("//").rstrip("/")
+    _, colon, port = address.rpartition(":")
+    return address if colon and not port.endswith("]") else f"{address}:{DEFAULT_PORT}"
 
 
 def shown(setting: Setting) -> str:
@@ -307,6 +324,63 @@ def load(
         file=file | {name: (text, "App(...)") for name, text in given.items()},
     )
     return Conf(settings, id, version, credentials)
+
+
+def load_access(
+    *, flags: Mapping[str, str], environment: Mapping[str, str], directory: Path
+) -> Conf:
+    """Where the broker is and how to get in, for those who have no app.
+
+    What else an app may have in the file is none of their business.
+    """
+    for name in flags:
+        if name in OPTIONS and name not in ACCESS:
+            raise SettingsError(
+                f"{name} (flag) is a setting of apps, and this command runs none.",
+                remedy=f"It takes {', '.join(f'{prefix}...' for prefix in HANDED_ON[:3])}"
+                f" and {HANDED_ON[3]}.",
+            )
+    named = {
+        _named(name, found[1]): found for name, found in read_toml(directory, "app").items()
+    }
+    settings = resolve(
+        ACCESS,
+        flags={_named(name, "flag"): text for name, text in flags.items()},
+        environment=environment,
+        file={
+            name: found
+            for name, found in named.items()
+            if name == "broker" or name.startswith(HANDED_ON)
+        },
+    )
+    return Conf(settings, "", 1)
+
+
+def _refuse_idle(settings: Mapping[str, Setting]) -> None:
+    """A password that nobody asks for, or a certificate that is not looked at.
+
+    Whoever sets them means TLS and SASL; librdkafka leaves both out unless the protocol
+    says so. PLAINTEXT, in so many words, is for a broker beside: it switches all of it off.
+    """
+    protocol = settings["security.protocol"].text
+    if protocol == "PLAINTEXT":
+        return
+    with_tls, with_sasl = "SSL" in protocol.split("_"), protocol.startswith("SASL")
+    idle = (() if with_tls else ("ssl.",)) + (() if with_sasl else ("sasl.",))
+    for name, found in settings.items():
+        if found.text and idle and name.startswith(idle):
+            raise SettingsError(
+                f"{name} ({found.origin}) counts for nothing with security.protocol"
+                f" {protocol or 'unset'}.",
+                remedy="Set security.protocol to SSL for TLS alone, SASL_SSL for TLS and a"
+                " name, SASL_PLAINTEXT for a name alone; PLAINTEXT leaves out both.",
+            )
+    if with_sasl and not settings["sasl.mechanism"].text:
+        raise SettingsError(
+            f"security.protocol is {protocol}, and there is no sasl.mechanism.",
+            remedy="Set sasl.mechanism to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or"
+            " OAUTHBEARER: the broker's administrator knows.",
+        )
 
 
 def _named(name: str, origin: str) -> str:

@@ -86,6 +86,10 @@ def test_brokers_may_be_written_in_several_ways(written: str | list[str]) -> Non
     assert conf().brokers == ""
 
 
+def test_a_broker_without_a_port_is_at_kafkas_usual_one() -> None:
+    assert conf({"broker": "kafka://a;[::1];b:1"}).brokers == "a:9092,[::1]:9092,b:1"
+
+
 class Guarantee(Enum):
     EXACTLY_ONCE = "exactly_once"
 
@@ -279,6 +283,43 @@ def test_secrets_are_not_shown() -> None:
 def test_credentials_that_the_client_cannot_use_are_refused(make: Any) -> None:
     with pytest.raises(SettingsError):
         make(ssl.create_default_context())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sasl.username": "shop"}, "security.protocol unset"),
+        ({"ssl.ca.location": "ca.pem"}, "SASL_SSL for TLS and a name"),
+        (
+            {"security.protocol": "SSL", "sasl.username": "shop"},
+            "with security.protocol SSL",
+        ),
+        (
+            {"security.protocol": "SASL_PLAINTEXT", "ssl.ca.location": "ca.pem"},
+            "counts for nothing",
+        ),
+        ({"security.protocol": "SASL_SSL", "sasl.username": "shop"}, "Set sasl.mechanism"),
+    ],
+)
+def test_credentials_that_would_not_be_used_are_refused(
+    given: dict[str, str], said: str
+) -> None:
+    found = conf(flags=given)
+
+    with pytest.raises(SettingsError) as caught:
+        _ = found.client_settings
+
+    assert said in str(caught.value)
+
+
+def test_plain_text_switches_off_what_the_code_says() -> None:
+    credentials = SASLCredentials(username="shop", password="sesame", ssl=True)
+    found = conf(
+        {"broker_credentials": credentials},
+        environment={"STREAMER_SECURITY_PROTOCOL": "PLAINTEXT"},
+    )
+
+    assert found.client_settings["security.protocol"] == "PLAINTEXT"
 
 
 # The page about them.

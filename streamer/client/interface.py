@@ -39,6 +39,10 @@ class BrokerUnavailable(ClientError):
     )
 
 
+class NotLetIn(ClientError):
+    """We and the broker do not agree about TLS, or about who we are. It will not pass."""
+
+
 class NoSuchTopic(ClientError):
     remedy = "`streamer topic list` shows what there is; `streamer topic create` makes one."
 

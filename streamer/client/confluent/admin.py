@@ -27,11 +27,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streamer.client.confluent.errors import check_reachable, translated
+from streamer.client.confluent.errors import (
+    SECURITY_REMEDY,
+    Heard,
+    check_reachable,
+    made,
+    translated,
+)
 from streamer.client.confluent.partitions import librdkafkas, plain
 from streamer.client.interface import (
     Broker,
     BrokerUnavailable,
+    ClientError,
     Cluster,
     ConfigEntry,
     Group,
@@ -77,18 +84,22 @@ class ConfluentAdmin:
     def __init__(self, bootstrap: str, extra: Settings = NOTHING) -> None:
         check_reachable(bootstrap)
         self._bootstrap = bootstrap
-        self._admin: Any = AdminClient(settings_for("admin", bootstrap, extra))
+        self._has_protocol = bool(extra.get("security.protocol"))
+        self._heard = Heard()
+        config = settings_for("admin", bootstrap, extra) | {"error_cb": self._heard}
+        self._admin: Any = made(AdminClient, config)
 
     def cluster(self) -> Cluster:
         try:
             found = self._admin.list_topics(timeout=METADATA_S)
         except KafkaException as error:
             if error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-                raise BrokerUnavailable(
+                raise self._unanswered(
                     f"{self._bootstrap} accepts connections, "
                     "but does not answer as a Kafka broker."
                 ) from None
             raise translated(error.args[0], f"Asking {self._bootstrap}") from None
+        self._forget_trouble()
         return Cluster(
             id=found.cluster_id,
             controller=found.controller_id,
@@ -291,13 +302,42 @@ class ConfluentAdmin:
 
     def _wait(self, future: "Future[T]", about: str) -> T:
         try:
-            return future.result(ADMIN_S + 1)
+            try:
+                return future.result(METADATA_S)
+            except TimeoutError:
+                # Whom it does not let in it will not let in later.
+                self._raise_refusal()
+            return future.result(ADMIN_S + 1 - METADATA_S)
         except KafkaException as error:
-            raise translated(error.args[0], about) from None
+            found = translated(error.args[0], about)
+            if isinstance(found, BrokerUnavailable):
+                found = self._unanswered(found.problem)
+            raise found from None
         except TimeoutError:
-            raise BrokerUnavailable(
+            raise self._unanswered(
                 f"{about}: no answer in {ADMIN_S:.0f} s from {self._bootstrap}."
             ) from None
+
+    def _forget_trouble(self) -> None:
+        """All is well: what was said before that explains nothing any more."""
+        self._admin.poll(0)
+        self._heard.refusal = None
+
+    def _raise_refusal(self) -> None:
+        # It tells of trouble when it is polled, and not before.
+        self._admin.poll(0)
+        if self._heard.refusal is not None:
+            raise self._heard.refusal
+
+    def _unanswered(self, problem: str) -> ClientError:
+        """Why there was no answer, as far as anybody has said so."""
+        self._admin.poll(0)
+        if self._heard.refusal is not None:
+            return self._heard.refusal
+        remedy = BrokerUnavailable.remedy
+        if not self._has_protocol:
+            remedy = f"{SECURITY_REMEDY} {remedy}"
+        return BrokerUnavailable(problem, remedy=remedy)
 
 
 def described(found: Any) -> Group:

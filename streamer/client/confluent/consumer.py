@@ -10,7 +10,7 @@ from confluent_kafka import (
     KafkaException,
 )
 
-from streamer.client.confluent.errors import translated
+from streamer.client.confluent.errors import made, translated
 from streamer.client.confluent.partitions import librdkafkas, plain
 from streamer.client.interface import (
     ClientError,
@@ -27,8 +27,8 @@ class ConfluentConsumer:
     """`interface.Consumer` on librdkafka."""
 
     def __init__(self, bootstrap: str, extra: Settings = NOTHING) -> None:
-        self._consumer = confluent_kafka.Consumer(
-            settings_for("consumer", bootstrap, extra)
+        self._consumer = made(
+            confluent_kafka.Consumer, settings_for("consumer", bootstrap, extra)
         )
         self._assigned: set[TopicPartition] | None = None
         self._ended: dict[TopicPartition, int] = {}

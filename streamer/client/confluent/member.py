@@ -15,12 +15,14 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
-from streamer.client.confluent.errors import translated
+from streamer.client.confluent.admin import ConfluentAdmin
+from streamer.client.confluent.errors import made, refusal, translated
 from streamer.client.confluent.partitions import librdkafkas, plain, with_notes
 from streamer.client.interface import (
     ClientError,
     Given,
     Message,
+    NotLetIn,
     NotNow,
     Position,
     Taken,
@@ -31,6 +33,9 @@ from streamer.client.librdkafka import NOTHING, Settings, settings_for
 # So often within such a time it is two workers who go by one name.
 SHUT_OUT_TIMES = 4
 SHUT_OUT_WITHIN_S = 60.0
+# Whoever is not let in for so long will not be: somebody must see to it. Shorter than that
+# is a broker whose certificate is being changed, say.
+REFUSED_S = 10.0
 COMMITTED_S = 10.0  # until the group's coordinator must have answered
 # What librdkafka mends itself, or says again in a way that matters.
 PASSES = {
@@ -52,12 +57,15 @@ class ConfluentMember:
         settings = {"group.id": group, "enable.partition.eof": False, **extra}
         config = settings_for("consumer", bootstrap, settings)
         self._config = config | {"error_cb": self._heard}
-        self._consumer = confluent_kafka.Consumer(self._config)
+        self._consumer = made(confluent_kafka.Consumer, self._config)
         self._topics: list[str] = []
         # When somebody else, or what we were before, has had our name: the last times.
         self._shut_out: deque[float] = deque(maxlen=SHUT_OUT_TIMES)
         self._changes: list[Given | Taken] = []
         self._closing = False
+        self._access = bootstrap, extra
+        self._asking: threading.Thread | None = None
+        self._refusal: NotLetIn | None = None
         self.in_trouble = False
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -89,6 +97,8 @@ class ConfluentMember:
         self._changes.append(Taken(tuple(map(plain, partitions)), lost=True))
 
     def consume(self, limit: int, wait_s: float) -> Sequence[Message]:
+        if self._refusal is not None:
+            raise self._refusal
         # `consume(n, t)` waits until it has all n; so wait for one, then take the rest.
         found: list[Any] = self._consumer.consume(limit if wait_s <= 0 else 1, wait_s)
         if any(map(confluent_kafka.Message.error, found)):
@@ -119,7 +129,10 @@ class ConfluentMember:
 
     def _begin_anew(self) -> None:
         """With another consumer; it has none of the partitions that this one had."""
-        before, self._consumer = self._consumer, confluent_kafka.Consumer(self._config)
+        before, self._consumer = (
+            self._consumer,
+            made(confluent_kafka.Consumer, self._config),
+        )
         # It may take its time to close.
         threading.Thread(target=before.close, name="shut out", daemon=True).start()
         self._changes.append(Taken((), lost=True))
@@ -129,6 +142,28 @@ class ConfluentMember:
         """Called within `consume`: something is wrong with a connection, say."""
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self.in_trouble = True
+        if refusal(error) is not None and (
+            self._asking is None or not self._asking.is_alive()
+        ):
+            self._asking = threading.Thread(
+                target=self._ask_again, name="not let in", daemon=True
+            )
+            self._asking.start()
+
+    def _ask_again(self) -> None:
+        """See whether we are let in after a while, as somebody who comes anew.
+
+        librdkafka goes on trying for ever, and does not say when it has succeeded.
+        """
+        time.sleep(REFUSED_S)
+        if self._closing:
+            return
+        try:
+            ConfluentAdmin(*self._access).cluster()
+        except NotLetIn as error:
+            self._refusal = error
+        except ClientError:
+            pass  # it is away, which passes
 
     def changes(self) -> Sequence[Given | Taken]:
         changes, self._changes = self._changes, []

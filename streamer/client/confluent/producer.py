@@ -12,7 +12,7 @@ from confluent_kafka import (
     KafkaException,
 )
 
-from streamer.client.confluent.errors import REFUSED, in_transaction, not_taken
+from streamer.client.confluent.errors import REFUSED, in_transaction, made, not_taken
 from streamer.client.confluent.partitions import with_notes
 from streamer.client.interface import (
     ClientError,
@@ -42,7 +42,7 @@ class ConfluentProducer:
         self._reported: dict[KafkaError | None, Any] = {}
         config = settings_for("producer", bootstrap, extra)
         config |= self._reports(successes)
-        self._producer = confluent_kafka.Producer(config)
+        self._producer = made(confluent_kafka.Producer, config)
         self.failures: list[Failure] = []
         self.failed = 0
         # The C function itself: a Python call around it costs a quarter as much again.
