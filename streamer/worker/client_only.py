@@ -58,6 +58,9 @@ class ClientOnly:
         own = self._own_broker
         address = self._app.conf.brokers if own is None else own.address
         self.clients = Clients(address, self._app.conf)
+        if own is None:
+            # Whom it does not let in hears so here, and not when a record times out.
+            self.clients.admin.cluster()
         return self.clients
 
     def _have(self, name: str) -> None:
