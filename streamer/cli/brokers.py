@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
+from streamer.cli.access import Access
 from streamer.cli.direct import Connection, check
 from streamer.client.interface import (
-    Admin,
     Broker,
     ClientError,
     NoSuchTopic,
@@ -33,8 +33,9 @@ NOT_NOW = {
 
 
 class Brokers:
-    def __init__(self, admin: Admin) -> None:
-        cluster = admin.cluster()
+    def __init__(self, access: Access) -> None:
+        cluster = access.admin().cluster()
+        self._settings = access.settings
         self._brokers = {broker.id: broker for broker in cluster.brokers}
         self._leaders = {
             TopicPartition(topic.name, partition.index): partition.leader
@@ -64,7 +65,7 @@ class Brokers:
             if broker_id not in self._brokers:
                 raise ClientError(f"There is no broker {broker_id} in the cluster now.")
             broker = self._brokers[broker_id]
-            connection = Connection(f"{broker.host}:{broker.port}")
+            connection = Connection(f"{broker.host}:{broker.port}", self._settings)
             self._connections[broker_id] = self._open.enter_context(connection)
         return self._connections[broker_id]
 

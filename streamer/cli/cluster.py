@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import pass_admin
+from streamer.cli.access import Access, pass_access
 from streamer.cli.output import Column, Row, output_option, show_json, show_rows
-from streamer.client.interface import Admin, Broker, Cluster
+from streamer.client.interface import Broker, Cluster
+from streamer.client.librdkafka import Settings
 
 COLUMNS = (
     Column("broker", "id"),
@@ -35,16 +36,20 @@ RELEASES = {
 
 @click.command("cluster")
 @output_option
-@pass_admin
-def cluster_command(admin: Admin, form: str) -> None:
+@pass_access
+def cluster_command(access: Access, form: str) -> None:
     """Show which cluster answers: its brokers, their software and log folders.
 
     \b
     Example: is this the broker that I mean?
       streamer cluster -b 127.0.0.1:9092
     """
-    cluster = admin.cluster()
-    brokers = [row for broker in cluster.brokers for row in broker_rows(broker, cluster)]
+    cluster = access.admin().cluster()
+    brokers = [
+        row
+        for broker in cluster.brokers
+        for row in broker_rows(broker, cluster, access.settings)
+    ]
     partitions = sum(len(topic.partitions) for topic in cluster.topics)
     if form == "json":
         show_json(
@@ -63,13 +68,13 @@ def cluster_command(admin: Admin, form: str) -> None:
     show_rows(brokers, COLUMNS, form)
 
 
-def broker_rows(broker: Broker, cluster: Cluster) -> list[Row]:
+def broker_rows(broker: Broker, cluster: Cluster, settings: Settings) -> list[Row]:
     """One row for each log folder of the broker."""
     from streamer.cli.direct import Connection
     from streamer.wire.api_keys import ApiKey
 
     address = f"{broker.host}:{broker.port}"
-    with Connection(address) as connection:
+    with Connection(address, settings) as connection:
         apis = {api.api_key: api for api in connection.api_versions.api_keys}
         row = {
             "id": broker.id,

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import bootstrap_option
+from streamer.cli.access import Access, pass_access
 from streamer.cli.place import BEGINNING, END, Place, at_time, parse_place
 from streamer.cli.reader import CtrlC, Plan, member_batches, planned_batches
 from streamer.cli.record_format import print_json, printer
@@ -99,9 +99,9 @@ class RangeType(click.ParamType[Range]):
     is_flag=True,
     help="Also records of transactions that go on or were aborted.",
 )
-@bootstrap_option
+@pass_access
 def consume_command(
-    bootstrap: str,
+    access: Access,
     topic: str,
     where: Range,
     count: int | None,
@@ -127,7 +127,6 @@ def consume_command(
       streamer consume orders -o @2026-11-20T10:00:@2026-11-20T11:00 -J | jq .value
       streamer consume orders -g billing       # in two terminals: each reads a share
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.consumer import ConfluentConsumer
 
     settings = {"isolation.level": "read_uncommitted"} if uncommitted else {}
@@ -137,7 +136,7 @@ def consume_command(
         settings |= group_settings(group, where, only)
 
     render = print_json if as_json else printer(form)
-    admin = ConfluentAdmin(bootstrap)
+    admin = access.admin()
 
     def look() -> None:
         still_there(admin, topic)
@@ -149,7 +148,7 @@ def consume_command(
     else:
         plan = None
         admin.topic(topic)
-    consumer = ConfluentConsumer(bootstrap, settings)
+    consumer = ConfluentConsumer(access.bootstrap, {**access.settings, **settings})
     with CtrlC() as ctrl_c:
         if plan:
             read = planned_batches(consumer, plan, count, look, ctrl_c)

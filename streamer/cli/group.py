@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import PartitionsType, TopicPartitions, pass_admin
+from streamer.cli.access import pass_admin
+from streamer.cli.options import PartitionsType, TopicPartitions
 from streamer.cli.output import Column, Row, output_option, say, show_json, show_rows
 from streamer.cli.place import Place, parse_place
 from streamer.client.interface import (

@@ -151,7 +151,10 @@ class LazyGroup(click.Group):
 
 EPILOG = """\b
 Every command takes -b host:port (or STREAMER_BROKER): ours or any other Kafka. Without
-it, they use the broker that an app here has started for itself, if one runs.
+it, they use the broker that an app here has started for itself, if one runs. For one
+that asks for TLS or a password: STREAMER_SECURITY_PROTOCOL=SASL_SSL, and likewise
+sasl.mechanism, sasl.username, sasl.password, ssl.ca.location, ...; the same by --set, or
+below [app] in streamer.toml. With -A, what the app says counts too.
 To complete commands with <Tab>, for bash, zsh or fish:
   eval "$(_STREAMER_COMPLETE=bash_source streamer)"
 """

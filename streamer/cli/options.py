@@ -1,15 +1,10 @@
-"""Options that many commands share: which broker, and how values of options are written.
+"""How values of options are written, wherever there are options of that kind.
 
-Without -b and STREAMER_BROKER, a command talks to the broker that apps here have started
-for themselves (`client/embedded.py`) if it runs, or else to Kafka's usual port. Commands of
-an app ask the app's settings instead: `app/target.py`.
+Which broker a command talks to, and how it gets in, is in `access.py`.
 """
 
-import functools
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -102,44 +97,6 @@ class Duration(click.ParamType[float]):
                 f"{value!r} is no duration; write 500ms, 10s, 5m or 2h.", parameter, context
             )
         return float(found[1]) * SECONDS[found[2]]
-
-
-def nearest_broker() -> str:
-    """The broker of the nearest .streamer folder while it runs; else Kafka's usual port."""
-    from streamer.client.embedded import home
-    from streamer.client.embedded_process import BrokerProcess
-
-    running = BrokerProcess(home(os.environ, Path.cwd())).address()
-    return running or f"127.0.0.1:{DEFAULT_PORT}"
-
-
-def bootstrap_option(command: F) -> F:
-    """-b: which broker; the command receives `bootstrap`."""
-    return click.option(
-        "-b",
-        "--bootstrap-server",
-        "--broker",
-        "bootstrap",
-        type=Address(),
-        envvar="STREAMER_BROKER",
-        default=nearest_broker,
-        show_default=f"the one of the apps here while it runs, else "
-        f"127.0.0.1:{DEFAULT_PORT}",
-        show_envvar=True,
-        help="A broker of the cluster, ours or any other Kafka.",
-    )(command)
-
-
-def pass_admin(command: Callable[..., Any]) -> Callable[..., Any]:
-    """-b as well; the command receives an `Admin` of that broker as its first argument."""
-
-    @functools.wraps(command)
-    def with_admin(*arguments: Any, bootstrap: str, **options: Any) -> Any:
-        from streamer.client.confluent.admin import ConfluentAdmin
-
-        return command(ConfluentAdmin(bootstrap), *arguments, **options)
-
-    return bootstrap_option(with_admin)
 
 
 def config_option(help: str) -> Callable[[F], F]:

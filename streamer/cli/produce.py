@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import click
 
-from streamer.cli.options import Assignment, bootstrap_option
+from streamer.cli.access import Access, pass_access
+from streamer.cli.options import Assignment
 from streamer.cli.output import say
 from streamer.cli.record_format import Line, LineError, line_reader, shown
 from streamer.client.interface import ClientError, Failure, Producer
@@ -62,9 +63,9 @@ class NotDelivered(ClientError):
     default="lz4",
     show_default=True,
 )
-@bootstrap_option
+@pass_access
 def produce_command(
-    bootstrap: str,
+    access: Access,
     topic: str,
     files: Sequence[BinaryIO],
     form: str | None,
@@ -87,7 +88,6 @@ def produce_command(
       streamer produce orders -f '%k\\t%v' orders.tsv --compression zstd
       streamer produce orders -T -k alice       # deletes a key of a compacted topic
     """
-    from streamer.client.confluent.errors import check_reachable
     from streamer.client.confluent.producer import ConfluentProducer
 
     form = form or ("%k" if tombstone and key is None else "%v")
@@ -102,10 +102,12 @@ def produce_command(
         inputs = files or [sys.stdin.buffer]
         records = read_records(inputs, form, fixed, tombstone=tombstone)
 
-    check_reachable(bootstrap)
+    # Else a broker that does not let us in would be told by records that time out.
+    access.admin().cluster()
     producer = ConfluentProducer(
-        bootstrap,
+        access.bootstrap,
         {
+            **access.settings,
             "acks": acks,
             "compression.type": compression,
             "message.timeout.ms": DELIVERY_S * 1000,

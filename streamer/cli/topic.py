@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from streamer.cli.options import config_option, pass_admin
+from streamer.cli.access import pass_admin
+from streamer.cli.options import config_option
 from streamer.cli.output import Column, Row, output_option, say, show_json, show_rows
 from streamer.client.interface import Admin, ConfigEntry, Topic
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import click
 
+from streamer.cli.access import Access, pass_access
 from streamer.cli.brokers import Brokers, call_coordinator
 from streamer.cli.direct import Connection, check
-from streamer.cli.options import Duration, PartitionsType, TopicPartitions, pass_admin
+from streamer.cli.options import Duration, PartitionsType, TopicPartitions
 from streamer.cli.output import Column, output_option, say, show_json, show_rows
-from streamer.client.interface import Admin, Broker, ClientError, TopicPartition
+from streamer.client.interface import Broker, ClientError, TopicPartition
 from streamer.wire.api_keys import ApiKey
 from streamer.wire.error_codes import ErrorCode
 from streamer.wire.messages import (
@@ -92,9 +93,9 @@ def txn_group() -> None:
     "--longer-than", type=Duration(), help="Only those going on for so long: 10s, 5m."
 )
 @output_option
-@pass_admin
+@pass_access
 def list_command(
-    admin: Admin, states: Sequence[str], longer_than: float | None, form: str
+    access: Access, states: Sequence[str], longer_than: float | None, form: str
 ) -> None:
     """List transactional ids, and for how long their transactions have gone on.
 
@@ -102,7 +103,7 @@ def list_command(
     Example: who holds readers of committed records back?
       streamer txn list --state Ongoing --longer-than 10s
     """
-    with Brokers(admin) as brokers:
+    with Brokers(access) as brokers:
         rows = [
             transaction_row(found, broker)
             for broker, connection in brokers.each()
@@ -121,15 +122,15 @@ def list_command(
 @txn_group.command("describe")
 @click.argument("transactional_id", metavar="ID")
 @output_option
-@pass_admin
-def describe_command(admin: Admin, transactional_id: str, form: str) -> None:
+@pass_access
+def describe_command(access: Access, transactional_id: str, form: str) -> None:
     """Show the transaction of ID: state, producer, timeout, and what it has written.
 
     \b
     Example:
       streamer txn describe billing-0
     """
-    with Brokers(admin) as brokers:
+    with Brokers(access) as brokers:
         broker, connection = brokers.coordinator_of(transactional_id)
         (found,) = described(connection, [transactional_id])
         if found.error_code == ErrorCode.TRANSACTIONAL_ID_NOT_FOUND:
@@ -160,9 +161,9 @@ def describe_command(admin: Admin, transactional_id: str, form: str) -> None:
 @click.argument("where", metavar="TOPIC:PARTITION", type=PartitionsType())
 @click.option("--producer", "producer_id", type=int, help="The id of who has written it.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@pass_admin
+@pass_access
 def abort_command(
-    admin: Admin, where: TopicPartitions, producer_id: int | None, yes: bool
+    access: Access, where: TopicPartitions, producer_id: int | None, yes: bool
 ) -> None:
     """Abort a transaction that hangs in a partition: one that no coordinator knows.
 
@@ -178,7 +179,7 @@ def abort_command(
     if where.partition is None:
         raise click.UsageError("Name the partition as well: TOPIC:PARTITION.")
     at = TopicPartition(where.topic, where.partition)
-    with Brokers(admin) as brokers:
+    with Brokers(access) as brokers:
         leader = brokers.leader_of(at)
         written = open_producers(leader, at)
         if producer_id not in written:

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 import pytest
 
-from streamer.cli.options import Address, Duration, PartitionsType, nearest_broker
+from streamer.cli.access import nearest_broker
+from streamer.cli.options import Address, Duration, PartitionsType
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,11 @@ def broker_of(app: App) -> Iterator[Connection]:
     own = join_own_broker(app)
     try:
         address = app.conf.brokers if own is None else own.address
-        yield Connection(address, Clients(address, app.conf))
+        clients = Clients(address, app.conf)
+        if own is None:
+            # Whom it does not let in hears so here, and not when a record times out.
+            clients.admin.cluster()
+        yield Connection(address, clients)
     finally:
         if own is not None:
             own.leave()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from streamer.cli.options import bootstrap_option
+from streamer.cli.access import pass_access
 from streamer.cli.output import Column, Row, output_option, show_json, show_rows
 from streamer.client.interface import Admin, TopicPartition
 
@@ -23,7 +23,7 @@ VALUES = 1000  # different ones: together they are larger than lz4's window
 
 def bench_options(command: F) -> F:
     for option in (
-        bootstrap_option,
+        pass_access,
         output_option,
         click.option("--topic", help="Use this topic and keep it."),
         click.option(

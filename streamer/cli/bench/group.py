@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import click
 
+from streamer.cli.access import Access
 from streamer.cli.bench.common import STALLED_S, bench_options, bench_topic, show
 from streamer.cli.output import Column, Row
 from streamer.client.interface import ClientError, Consumer
@@ -41,7 +42,7 @@ COLUMNS = (
 )
 @bench_options
 def group_command(
-    bootstrap: str, form: str, topic: str | None, partitions: int, members: int
+    access: Access, form: str, topic: str | None, partitions: int, members: int
 ) -> None:
     """Let members join a group, then one more, until all have partitions.
 
@@ -49,11 +50,10 @@ def group_command(
     Example: ten members, sixteen partitions
       streamer bench group -m 10 -p 16
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.consumer import ConfluentConsumer
 
     name = f"streamer-bench-{os.getpid()}"
-    admin = ConfluentAdmin(bootstrap)
+    admin = access.admin()
     with bench_topic(admin, topic, partitions) as where:
         if len(where) <= members:
             raise click.UsageError(
@@ -62,7 +62,12 @@ def group_command(
 
         def new_member() -> Consumer:
             return ConfluentConsumer(
-                bootstrap, {"group.id": name, "heartbeat.interval.ms": HEARTBEAT_MS}
+                access.bootstrap,
+                {
+                    **access.settings,
+                    "group.id": name,
+                    "heartbeat.interval.ms": HEARTBEAT_MS,
+                },
             )
 
         crowd = Crowd(new_member, where[0].topic, len(where))

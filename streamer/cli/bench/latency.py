@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamer.cli.access import Access
 from streamer.cli.bench.common import (
     CHUNK,
     STALLED_S,
@@ -55,7 +56,7 @@ LATENCY_COLUMNS = (
 @size_option
 @bench_options
 def latency_command(
-    bootstrap: str,
+    access: Access,
     form: str,
     topic: str | None,
     partitions: int,
@@ -71,16 +72,21 @@ def latency_command(
     Example: 200 records a second for ten seconds
       streamer bench latency --rate 200 --seconds 10
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.consumer import ConfluentConsumer
     from streamer.client.confluent.producer import ConfluentProducer
 
-    admin = ConfluentAdmin(bootstrap)
+    admin = access.admin()
     with bench_topic(admin, topic, partitions) as where:
         producer = ConfluentProducer(
-            bootstrap, {"acks": acks, "compression.type": compression, "linger.ms": 0}
+            access.bootstrap,
+            {
+                **access.settings,
+                "acks": acks,
+                "compression.type": compression,
+                "linger.ms": 0,
+            },
         )
-        consumer = ConfluentConsumer(bootstrap)
+        consumer = ConfluentConsumer(*access)
         consumer.assign(admin.end_offsets(where))
         show(
             [latency(producer, consumer, where[0].topic, rate, seconds, size)],

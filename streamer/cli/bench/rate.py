@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from streamer.cli.access import Access
 from streamer.cli.bench.common import (
     CHUNK,
     STALLED_S,
@@ -39,7 +40,7 @@ RATE_COLUMNS = (
 @size_option
 @bench_options
 def produce_command(
-    bootstrap: str,
+    access: Access,
     form: str,
     topic: str | None,
     partitions: int,
@@ -55,13 +56,17 @@ def produce_command(
     Example: a million records of 1 KB, compressed
       streamer bench produce -s 1024 --compression lz4
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.producer import ConfluentProducer
 
-    with bench_topic(ConfluentAdmin(bootstrap), topic, partitions) as where:
+    with bench_topic(access.admin(), topic, partitions) as where:
         producer = ConfluentProducer(
-            bootstrap,
-            {"acks": acks, "compression.type": compression, "linger.ms": linger_ms},
+            access.bootstrap,
+            {
+                **access.settings,
+                "acks": acks,
+                "compression.type": compression,
+                "linger.ms": linger_ms,
+            },
         )
         show([produce(producer, where[0].topic, count, size)], RATE_COLUMNS, form)
 
@@ -71,7 +76,7 @@ def produce_command(
 @size_option
 @bench_options
 def consume_command(
-    bootstrap: str,
+    access: Access,
     form: str,
     topic: str | None,
     partitions: int,
@@ -84,15 +89,16 @@ def consume_command(
     Example:
       streamer bench consume -n 2000000
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.consumer import ConfluentConsumer
     from streamer.client.confluent.producer import ConfluentProducer
 
-    with bench_topic(ConfluentAdmin(bootstrap), topic, partitions) as where:
+    with bench_topic(access.admin(), topic, partitions) as where:
         if topic is None:
-            filler = ConfluentProducer(bootstrap, {"compression.type": "none"})
+            filler = ConfluentProducer(
+                access.bootstrap, {**access.settings, "compression.type": "none"}
+            )
             produce(filler, where[0].topic, count, size)
-        consumer = ConfluentConsumer(bootstrap)
+        consumer = ConfluentConsumer(*access)
         consumer.assign(dict.fromkeys(where, 0))
         show([consume(consumer, where, count)], RATE_COLUMNS, form)
         consumer.close()

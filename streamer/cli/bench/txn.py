@@ -9,6 +9,7 @@ import time
 
 import click
 
+from streamer.cli.access import Access
 from streamer.cli.bench.common import (
     Progress,
     bench_options,
@@ -62,7 +63,7 @@ COLUMNS = (
 @size_option
 @bench_options
 def txn_command(
-    bootstrap: str,
+    access: Access,
     form: str,
     topic: str | None,
     partitions: int,
@@ -76,15 +77,16 @@ def txn_command(
     Example: what does a transaction over sixteen partitions cost?
       streamer bench txn -p 16 -r 16
     """
-    from streamer.client.confluent.admin import ConfluentAdmin
     from streamer.client.confluent.consumer import ConfluentConsumer
     from streamer.client.confluent.producer import ConfluentTransactionalProducer
 
-    admin = ConfluentAdmin(bootstrap)
+    admin = access.admin()
     name = f"streamer-bench-{os.getpid()}"
     with bench_topic(admin, topic, partitions) as where:
-        consumer = ConfluentConsumer(bootstrap, {"group.id": name})
-        producer = ConfluentTransactionalProducer(bootstrap, name)
+        consumer = ConfluentConsumer(
+            access.bootstrap, {**access.settings, "group.id": name}
+        )
+        producer = ConfluentTransactionalProducer(access.bootstrap, name, access.settings)
         try:
             row = transactions(producer, consumer, where, count, records, size)
         finally:
