@@ -108,7 +108,7 @@ class Bench:
 
     def __init__(self, address: str, folder: Path) -> None:
         self.address = address
-        self._folder = folder
+        self.folder = folder
         self._admin = AdminClient({"bootstrap.servers": address})
         self._consumers: dict[str, tuple[Consumer, list[Seen]]] = {}
 
@@ -116,7 +116,7 @@ class Bench:
         """An app of its own; with the `id` of an earlier one, that one started again."""
         ours: dict[str, Any] = {
             "broker": self.address,
-            "state_dir": str(self._folder / "state"),
+            "state_dir": str(self.folder / "state"),
             "web_enabled": False,
             "commit_interval_ms": 20,
             "linger_ms": 0,

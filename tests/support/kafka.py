@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,14 +102,25 @@ def fetch_jars() -> None:
 
 
 def start_kafka(
-    directory: Path, *, heap: str = "512m", settings: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    heap: str = "512m",
+    settings: Mapping[str, str] | None = None,
+    listeners: Mapping[str, int] | None = None,
+    formatted_with: Sequence[str] = (),
 ) -> Server:
-    """Start one node on `directory`; data left there by an earlier node is kept."""
+    """Start one node on `directory`; data left there by an earlier node is kept.
+
+    It listens in plain text, and by the names and ports of `listeners` too, which
+    `settings` explain. `formatted_with`: what it should know before it first starts.
+    """
     fetch_jars()
     data, output = directory / "data", directory / "output"
     directory.mkdir(parents=True, exist_ok=True)
     port, controller_port = free_ports(2)
     properties = directory / "server.properties"
+    ports = {"PLAINTEXT": port, **(listeners or {})}
+    served = ",".join(f"{name}://127.0.0.1:{each}" for name, each in ports.items())
     properties.write_text(
         as_properties(
             {
@@ -117,9 +128,8 @@ def start_kafka(
                 "node.id": "0",
                 "controller.quorum.voters": f"0@127.0.0.1:{controller_port}",
                 "controller.listener.names": "CONTROLLER",
-                "listeners": f"PLAINTEXT://127.0.0.1:{port},"
-                f"CONTROLLER://127.0.0.1:{controller_port}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+                "listeners": f"{served},CONTROLLER://127.0.0.1:{controller_port}",
+                "advertised.listeners": served,
                 "log.dirs": str(data),
             }
             | SETTINGS
@@ -127,7 +137,10 @@ def start_kafka(
         )
     )
     if not (data / "meta.properties").exists():
-        run_tool("kafka.tools.StorageTool", "format", "-t", new_id(), "-c", str(properties))
+        run_tool(
+            *("kafka.tools.StorageTool", "format", "-t", new_id()),
+            *("-c", str(properties), *formatted_with),
+        )
 
     started = time.monotonic()
     with output.open("ab") as sink:
