@@ -34,6 +34,7 @@ from streamer.client.interface import (
     TopicPartition,
 )
 from streamer.conf import AT_MOST_ONCE
+from streamer.errors import SettingsError
 from streamer.event import RecordMetadata
 from streamer.policy import sends_dead_letters
 from streamer.processing import Send
@@ -477,5 +478,13 @@ def join_own_broker(app: App) -> embedded.EmbeddedBroker | None:
     """The broker of our own, if the app names none."""
     if app.conf.brokers:
         return None
+    protocol = app.conf.security_protocol
+    if protocol not in ("", "PLAINTEXT"):
+        raise SettingsError(
+            f"security.protocol is {protocol}, and no broker is named: the app's own knows"
+            " neither TLS nor passwords.",
+            remedy="Name the broker that is meant, by --broker, STREAMER_BROKER or broker ="
+            " in streamer.toml; or set security.protocol=PLAINTEXT.",
+        )
     home = embedded.home(os.environ, Path.cwd())
     return embedded.EmbeddedBroker.join(home)

@@ -94,6 +94,14 @@ def test_a_broker_that_is_not_there_is_named(shop: Shop) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("words", [("worker",), ("send", "orders", "{}")])
+def test_credentials_for_no_broker_are_refused(shop: Shop, words: tuple[str, ...]) -> None:
+    result = shop(*words, "--set", "security.protocol=SSL")
+
+    assert result.returncode == 1
+    assert "no broker is named" in result.stderr
+
+
 def test_options_of_the_command_line_are_settings(shop: Shop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with shop.worker("--without-web", "--store", "memory", "-D", str(data)) as worker:
