@@ -20,6 +20,7 @@ broker = "kafka.example.com"
 security.protocol = "SASL_SSL"
 sasl.mechanism = "PLAIN"
 sasl.username = "file"
+client.rack = "a"
 commit.interval.ms = 50
 """
 
@@ -61,6 +62,7 @@ def test_the_file_names_the_broker_unless_somebody_else_does(folder: Path) -> No
     (folder / "streamer.toml").write_text(TOML)
 
     assert access().bootstrap == "kafka.example.com:9092"
+    assert access().settings["client.rack"] == "a"
     assert access("h:1").bootstrap == "h:1"
     assert access(app=streamer.App("shop", broker="kafka://a")).bootstrap == "a:9092"
 
