@@ -26,6 +26,7 @@ import streamer
 NAME = "crash"
 COUNTED = f"{NAME}-count-key-repartition"
 TABLES = ("counts", "totals")
+LISTENS = "Listening to signals."
 
 
 class Entry(streamer.Record):
@@ -66,6 +67,7 @@ async def run(app: streamer.App) -> int:
     told_to = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to.set)
+    logging.info(LISTENS)
     worker = await Worker.start(app)
     failed = asyncio.ensure_future(worker.wait())
     told = asyncio.ensure_future(told_to.wait())

@@ -95,6 +95,8 @@ class Trial:
         self.admin = ConfluentAdmin(self.address)
         self.settings = SETTINGS | settings
         self.workers: list[subprocess.Popen[bytes] | None] = [None] * workers
+        # How much was in the log of each when it was started last.
+        self._said_before = [0] * workers
         # Who may end by itself: it was silent for too long.
         self.slept: set[int] = set()
         self._input = threading.Thread(target=self._feed, name="input", daemon=True)
@@ -160,6 +162,17 @@ class Trial:
 
     def _start_worker(self, name: int) -> None:
         self.slept.discard(name)
+        with self._output(name) as sink:
+            self._said_before[name] = sink.tell()
+            self.workers[name] = subprocess.Popen(
+                self.command(),
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+            )
+
+    def command(self) -> list[str]:
+        """How a worker is started."""
         settings = {
             "broker": self.address,
             "state_dir": str(self.directory / "state"),
@@ -168,13 +181,7 @@ class Trial:
         command = [sys.executable, "-m", "crash.app", json.dumps(settings)]
         if self.faulty:
             command.append(str(self.rng.randrange(1_000_000)))
-        with self._output(name) as sink:
-            self.workers[name] = subprocess.Popen(
-                command,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
-            )
+        return command
 
     def _output(self, name: int) -> IO[bytes]:
         return (self.directory / f"worker-{name}.log").open("ab")
@@ -195,8 +202,21 @@ class Trial:
         self._start_worker(name)
 
     def _end(self, name: int) -> None:
+        self._tell_to_end(name)
+        self._has_ended(name)
+
+    def _tell_to_end(self, name: int) -> None:
+        """Once, and not before it listens: a signal that finds Python still, or again,
+        without a handler kills it as any other program."""
+        until = time.monotonic() + STOP_S
+        while not self._has_said(name, app.LISTENS):
+            assert time.monotonic() < until, f"worker {name} does not start"
+            self._start_if_ended(name)
+            time.sleep(0.02)
+        self._process(name).terminate()
+
+    def _has_ended(self, name: int) -> None:
         worker = self._process(name)
-        worker.terminate()
         try:
             code = worker.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -225,8 +245,12 @@ class Trial:
 
     def _has_begun(self, name: int) -> bool:
         """Whether it has got as far as having work."""
+        return self._has_said(name, "Working on")
+
+    def _has_said(self, name: int, words: str) -> bool:
+        """Since it was started last."""
         log = (self.directory / f"worker-{name}.log").read_bytes()
-        return b"Working on" in log.rpartition(b"---")[2]
+        return words.encode() in log[self._said_before[name] :]
 
     def _note(self, name: int, what: str) -> None:
         with self._output(name) as sink:
@@ -235,12 +259,15 @@ class Trial:
     def supervise(self) -> None:
         """Start again whoever has ended by itself."""
         for name in range(len(self.workers)):
-            code = self._process(name).poll()
-            if code is not None:
-                may = name in self.slept or not self._has_begun(name)
-                assert may, f"worker {name} has ended with {code}"
-                self._note(name, f"ended with {code}")
-                self._start_worker(name)
+            self._start_if_ended(name)
+
+    def _start_if_ended(self, name: int) -> None:
+        code = self._process(name).poll()
+        if code is not None:
+            may = name in self.slept or not self._has_begun(name)
+            assert may, f"worker {name} has ended with {code}"
+            self._note(name, f"ended with {code}")
+            self._start_worker(name)
 
     def wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -280,7 +307,7 @@ class Trial:
             lambda: not self.lag(app.COUNTED), lambda: f"left: {self.lag(app.COUNTED)}"
         )
         owners = self._owners()
-        self._have_them_leave()
+        self.have_them_leave()
         self._nothing_is_open()
         return Evidence(
             entries=self._entries("in"),
@@ -321,11 +348,11 @@ class Trial:
         assert len(owners) == PARTITIONS, f"not all have an owner: {owners}"
         return owners
 
-    def _have_them_leave(self) -> None:
+    def have_them_leave(self) -> None:
         for name in range(len(self.workers)):
-            self._process(name).terminate()
+            self._tell_to_end(name)
         for name in range(len(self.workers)):
-            self._end(name)
+            self._has_ended(name)
 
     def _nothing_is_open(self) -> None:
         self.wait_open(lambda: not self.open_transactions(), "a transaction is open")
