@@ -56,6 +56,7 @@ from streamer.conf import AT_MOST_ONCE, EXACTLY_ONCE
 from streamer.processing import Send
 from streamer.state.table_partition import Changes, TablePartition
 from streamer.worker.errors import WorkerFailed
+from streamer.worker.shut_out import ShutOut
 
 if TYPE_CHECKING:
     from streamer.worker.worker import Worker
@@ -74,9 +75,6 @@ OUTBOX_MAX = 100_000
 STUBBORN_S = 30.0
 RETRY_S = 0.1
 LOOK_S = 0.001
-# So often within such a time a producer is only shut out if two workers are at it.
-SHUT_OUT_TIMES = 5
-SHUT_OUT_WITHIN_S = 60.0
 
 
 class Undone(Exception):
@@ -120,8 +118,7 @@ class Transaction:
         self._room = asyncio.Event()
         self._room.set()
         self._lock = asyncio.Lock()
-        # When our producer was shut out, the last times.
-        self._shut_out: deque[float] = deque(maxlen=SHUT_OUT_TIMES)
+        self._shut_out = ShutOut(worker.conf.transaction_timeout_ms / 1000)
         # Somebody waits for the next commit.
         self._asked: asyncio.Future[None] | None = None
         self._not_before = 0.0
@@ -447,12 +444,8 @@ class Transaction:
         be that another worker has our slot: then the group tells us so as well, and ends
         us. Until then positions are safe, for the group takes none from us.
         """
-        if isinstance(why, Fenced):
-            self._shut_out.append(time.monotonic())
-            if self._shut_out[-1] - self._shut_out[0] < SHUT_OUT_WITHIN_S and (
-                len(self._shut_out) == SHUT_OUT_TIMES
-            ):
-                raise self._fenced(why) from why
+        if isinstance(why, Fenced) and self._shut_out.again():
+            raise self._fenced(why) from why
         for producer in self._producers:
             producer.forget()
         until = time.monotonic() + self._conf.max_poll_interval_ms / 1000
