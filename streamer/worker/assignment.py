@@ -193,7 +193,8 @@ class Assignment:
         worker.transaction.committed = {}
         self._ending = False
         if not change.lost:
-            worker.member.let_go()
+            async with worker.pump.owned:
+                worker.member.let_go()
 
     async def finish(self) -> None:
         """Let handlers finish what they have in hand, for a while, and commit."""
@@ -208,6 +209,13 @@ class Assignment:
             await asyncio.sleep(LOOK_S)
         for crew in worker.crews:
             await crew.stop()
+        # Whoever waits here is cancelled when the worker stops. The commit is in a thread,
+        # where nothing can stop it: it comes to its end before there is another.
+        await asyncio.shield(asyncio.ensure_future(self._commit_the_last()))
+        self._start_crews()
+
+    async def _commit_the_last(self) -> None:
+        worker = self._worker
         try:
             await worker.transaction.commit()
         except ClientError as error:
@@ -216,7 +224,6 @@ class Assignment:
         for feed in worker.all_feeds():
             feed.clear()
         worker.transaction.forget()
-        self._start_crews()
 
     async def drop(self) -> None:
         """What was done since the last commit has not happened."""

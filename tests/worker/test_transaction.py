@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +13,12 @@ from support.clients import new_name
 
 import streamer
 from streamer.client import librdkafka
-from streamer.client.interface import BrokerUnavailable, MustAbort, TransactionalProducer
+from streamer.client.interface import (
+    BrokerUnavailable,
+    MustAbort,
+    Taken,
+    TransactionalProducer,
+)
 
 
 def copying(bench: Bench, topic: str, out: str, **agent: Any) -> streamer.App:
@@ -105,6 +113,39 @@ async def test_a_transaction_that_must_be_aborted_is_done_again(bench: Bench) ->
 
         assert values(await bench.read(out)) == ["0", "1", "0"]
         assert running(app).counters.aborts == 1
+
+
+async def test_a_worker_that_is_stopped_while_it_gives_back_partitions_ends_its_commit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "streamer")
+    topic, out = await bench.topic(), await bench.topic()
+    app = copying(bench, topic, out)
+    await app.start()
+    worker, begun, go_on = running(app), threading.Event(), threading.Event()
+    await until(lambda: worker.assignment.settled.is_set())
+    producer = producer_of(app)
+    commit = producer.commit
+
+    def in_its_time() -> None:
+        begun.set()
+        go_on.wait(10)
+        commit()
+
+    # The commit is that of the revoke, and still runs when the worker is told to stop.
+    monkeypatch.setattr(worker.transaction, "_is_due", lambda *_: False)
+    producer.commit = in_its_time  # type: ignore[method-assign]
+    await bench.send(topic, {"times": 1})
+    await until(lambda: worker.transaction.staged)
+    worker.assignment.changed([Taken(tuple(worker.assignment.partitions), lost=False)])
+    await until(begun.is_set)
+    stopping = asyncio.create_task(app.stop())
+    await asyncio.sleep(0.2)
+    go_on.set()
+    await stopping
+
+    assert caplog.messages == []
+    assert values(await bench.read(out)) == ["0"]
 
 
 def producer_of(app: streamer.App) -> TransactionalProducer:
