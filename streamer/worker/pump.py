@@ -1,6 +1,7 @@
 """Pump: fetches records and hands them to the feeds, no faster than they are handled.
 
-The consumer has one owner at a time. While there is data, the loop itself takes what has
+The consumer has one owner at a time: it does one thing at a time, and the loop would stand
+still while a thread is in a call. While there is data, the loop itself takes what has
 arrived, between the batches that agents handle; when there is none, a thread waits for the
 first record and wakes the loop. So a record costs no hand-over between threads, and an
 idle worker costs nothing.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ BATCH = 1000
 WAIT_S = 0.2
 BRIEFLY_S = 0.02
 ROOM_S = 0.02
+LOOK_S = 0.5
 
 
 class Pump:
@@ -40,13 +42,17 @@ class Pump:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="poll")
         self._hungry = asyncio.Event()
         self._paused: set[TopicPartition] = set()
-        # Held while records are fetched and handed out. Whoever changes what is read takes
-        # it first: else records fetched before that would come to lanes opened after it.
+        # Held while records are fetched and handed out, and by whoever else calls the
+        # consumer. Whoever changes what is read needs it for another reason too: else
+        # records fetched before that would come to lanes opened after it.
         self.owned = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         # Nothing more had arrived when it last looked.
         self.dry = False
         self.turned_at = time.monotonic()
+        # First offset and end of what is read, as they were a moment ago.
+        self.watermarks: Mapping[TopicPartition, tuple[int, int]] = {}
+        self._looked_at = 0.0
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="pump")
@@ -83,6 +89,9 @@ class Pump:
                     )
                 self.dry = False
                 self.turned_at = time.monotonic()
+                if self.turned_at - self._looked_at > LOOK_S:
+                    self._looked_at = self.turned_at
+                    self.watermarks = member.watermarks(self._worker.assignment.partitions)
                 if changes := member.changes():
                     self._worker.assignment.changed(changes)
                 if found:
@@ -107,6 +116,13 @@ class Pump:
                 # Each lane cuts its own list.
                 feed.offer(at, messages if len(feeds) == 1 else messages[:])
         worker.counters.batches += 1
+
+    async def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Have the group go on from these. It may take as long as the broker is away."""
+        async with self.owned:
+            await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._worker.member.commit, positions
+            )
 
     async def _commit_first(self, found: Sequence[Message]) -> bool:
         """At most once: done before they are begun. False if they are ours no more."""

@@ -72,7 +72,6 @@ def standing(worker: Worker) -> Standing:
     recovery = worker.tables.recovery
     undone_since = worker.counters.undone_since
     now = time.monotonic()
-    ours = worker.assignment.partitions
     return Standing(
         agents=tuple(
             AgentStanding(
@@ -91,7 +90,7 @@ def standing(worker: Worker) -> Standing:
             for part in table.here.values()
         ),
         positions={at: one.offset for at, one in worker.transaction.committed.items()},
-        watermarks=worker.member.watermarks(ours) if ours else {},
+        watermarks=worker.pump.watermarks,
         staged_sends=worker.transaction.staged,
         queued=worker.transaction.queued + worker.outside.queued,
         polled_s=now - worker.pump.turned_at,

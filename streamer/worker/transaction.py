@@ -354,7 +354,7 @@ class Transaction:
                 await self._deliver()
                 self._held = False
                 if batch.positions:
-                    await self._in_thread(self._worker.member.commit, batch.positions)
+                    await self._worker.pump.commit(batch.positions)
         except (MustAbort, NotAMember) as error:
             is_refused = isinstance(error, Unsendable)
             await self._in_thread(self._abort, is_refused)

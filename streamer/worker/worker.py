@@ -281,7 +281,8 @@ class Worker:
             # Not before: one that has nothing to join looks for its group in its own time.
             self._member = self.clients.member(self.member_name, self.client_id)
         if names:
-            self.member.subscribe(sorted(names))
+            async with self.pump.owned:
+                self.member.subscribe(sorted(names))
 
     def _wait_until_forgotten(self) -> None:
         wait_until_forgotten(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -217,6 +218,30 @@ def test_positions_are_committed_as_who_we_were_when_partitions_were_given(
 
     committed = member.committed(bench.places)
     assert committed == {bench.places[0]: Position(6)}
+
+
+def test_asking_how_far_the_group_is_holds_up_nobody_who_reads(bench: Bench) -> None:
+    member = bench.member("a")
+    given = bench.given(member)
+    member.read(starting_at(bench.places, RECORDS))
+    producer = ConfluentTransactionalProducer(bench.bootstrap, new_name("txn"))
+    producer.begin()
+    producer.send_offsets({bench.places[0]: Position(5)}, given.membership)
+
+    # The answer has to wait for the end of the transaction, and reading does not.
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(member.committed, bench.places)
+        longest_s = 0.0
+        for _ in range(200):
+            began = time.monotonic()
+            member.consume(1000, 0)
+            longest_s = max(longest_s, time.monotonic() - began)
+            time.sleep(0.005)
+        assert not asked.done()
+        producer.commit()
+
+        assert longest_s < 0.5
+        assert asked.result(DEADLINE_S) == {bench.places[0]: Position(5)}
 
 
 def test_who_is_taken_for_somebody_else_loses_its_partitions_and_joins_again(

@@ -4,6 +4,11 @@ librdkafka tells of a rebalance from within `consume`, and what is not done by t
 that call it does itself. So what is given is answered with "read nothing yet", and what is
 taken with "go on, but paused": the group waits, for as long as a rebalance may take, until
 `let_go`. A commit in between is still one of the old generation, and is accepted.
+
+A consumer of confluent-kafka does one thing at a time: who calls it while another thread
+is in a call waits for that one, even `consume(1000, 0)`. So all calls come from whoever
+reads, one after the other, except for `committed`, which may take as long as the broker is
+away: that asks by a consumer of its own, which belongs to the group in name only.
 """
 
 import threading
@@ -23,7 +28,6 @@ from streamer.client.interface import (
     Given,
     Message,
     NotLetIn,
-    NotNow,
     Position,
     Taken,
     TopicPartition,
@@ -58,13 +62,14 @@ class ConfluentMember:
         config = settings_for("consumer", bootstrap, settings)
         self._config = config | {"error_cb": self._heard}
         self._consumer = made(confluent_kafka.Consumer, self._config)
+        self._asking = made(confluent_kafka.Consumer, asking(config))
         self._topics: list[str] = []
         # When somebody else, or what we were before, has had our name: the last times.
         self._shut_out: deque[float] = deque(maxlen=SHUT_OUT_TIMES)
         self._changes: list[Given | Taken] = []
         self._closing = False
         self._access = bootstrap, extra
-        self._asking: threading.Thread | None = None
+        self._trying: threading.Thread | None = None
         self._refusal: NotLetIn | None = None
         self.in_trouble = False
 
@@ -143,12 +148,12 @@ class ConfluentMember:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self.in_trouble = True
         if refusal(error) is not None and (
-            self._asking is None or not self._asking.is_alive()
+            self._trying is None or not self._trying.is_alive()
         ):
-            self._asking = threading.Thread(
+            self._trying = threading.Thread(
                 target=self._ask_again, name="not let in", daemon=True
             )
-            self._asking.start()
+            self._trying.start()
 
     def _ask_again(self) -> None:
         """See whether we are let in after a while, as somebody who comes anew.
@@ -175,12 +180,12 @@ class ConfluentMember:
         if not partitions:
             return {}
         asked = librdkafkas(dict.fromkeys(partitions, 0))
+        # Nobody else takes what it has to say: that its broker was away, say.
+        self._asking.consume(1000, 0)
         try:
-            answer = self._consumer.committed(asked, timeout=COMMITTED_S)
+            answer = self._asking.committed(asked, timeout=COMMITTED_S)
         except KafkaException as error:
             raise translated(error.args[0], "Asking how far the group is") from None
-        except RuntimeError as error:  # it has just been shut out, and closed
-            raise NotNow(f"Asking how far the group is: {error}.") from None
         for each in answer:
             if each.error:
                 raise translated(
@@ -234,7 +239,15 @@ class ConfluentMember:
 
     def close(self) -> None:
         self._closing = True
+        self._asking.close()
         try:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             raise ClientError(f"Leaving the group: {error}.") from None
+
+
+def asking(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the consumer that asks, and never joins."""
+    ours = {name: one for name, one in config.items() if name != "group.instance.id"}
+    # What is wrong with the broker, the one that reads says as well.
+    return {**ours, "log_level": 2}
