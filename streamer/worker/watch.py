@@ -19,6 +19,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Protocol
@@ -36,6 +37,8 @@ LIBRARIES = tuple(
 STDLIB = tuple(
     {sysconfig.get_paths()[kind] + "/" for kind in ("stdlib", "platstdlib")} | {"<frozen "}
 )
+# Whoever has started the loop is not to blame for what runs in it.
+LOOP = tuple(asyncio.__file__.replace("__init__", name) for name in ("events", "runners"))
 
 
 class Place(NamedTuple):
@@ -62,6 +65,8 @@ def place_of(frame: FrameType | None) -> Place | None:
 
 def users_place(stack: Sequence[Place]) -> Place | None:
     """The same of a stack, innermost first."""
+    in_loop = list(takewhile(lambda place: place.file not in LOOP, stack))
+    stack = in_loop or stack
     foreign = [
         place
         for place in stack

@@ -95,6 +95,7 @@ async def test_a_handler_that_blocks_is_named_by_the_worker_that_runs_it(
 
 USERS, OURS = Place("/home/me/shop.py", 7, "count"), Place(f"{watch.OURS}stream.py", 1, "x")
 STDLIB = Place(f"{watch.STDLIB[0]}json/decoder.py", 1, "decode")
+LOOP = Place(watch.LOOP[0], 1, "_run")
 LIBRARY = Place(f"{watch.LIBRARIES[0]}requests/api.py", 1, "get")
 
 
@@ -106,6 +107,9 @@ LIBRARY = Place(f"{watch.LIBRARIES[0]}requests/api.py", 1, "get")
         ([STDLIB, LIBRARY, USERS, OURS], USERS),
         ([STDLIB, LIBRARY, OURS, STDLIB], LIBRARY),
         ([OURS, STDLIB], OURS),
+        ([OURS, LOOP, STDLIB, USERS], OURS),
+        ([USERS, OURS, LOOP, STDLIB, USERS._replace(function="main")], USERS),
+        ([LOOP], LOOP),
         ([Place("<frozen importlib>", 1, "x"), USERS], USERS),
         ([], None),
     ],
