@@ -100,12 +100,12 @@ class Keeper:
                 raise ProcessFailed(
                     f"Process {self.number} has ended with exit code {code}."
                 )
-            if code < 0 and self._stopping.is_set():
+            if code < 0 and self._stopping.is_set() and not self._was_asked(code):
                 raise ProcessFailed(
                     f"Process {self.number} was killed ({signal.Signals(-code).name})"
                     " while it stopped."
                 )
-            if code >= 0:
+            if code >= 0 or self._stopping.is_set():
                 return
             if self._clock() - began > HEALTHY_S:
                 self._pause_s = self._first_pause_s
@@ -116,11 +116,10 @@ class Keeper:
             await self._pause()
 
     def _was_asked(self, code: int) -> bool:
-        """A second signal ends a worker at once, with the code that shells know."""
-        return self._stopping.is_set() and code in (
-            128 + signal.SIGTERM,
-            128 + signal.SIGINT,
-        )
+        """A second signal ends a worker at once, with the code that shells know. One that
+        is still starting does not listen to signals yet: the first one kills it."""
+        told = (signal.SIGTERM, signal.SIGINT)
+        return self._stopping.is_set() and (code - 128 in told or -code in told)
 
     async def _pause(self) -> None:
         try:

@@ -154,16 +154,33 @@ async def test_pauses_grow_while_it_is_killed_again_and_again(
     assert re.findall(r"again in (\S+) s", said)[:3] == ["0.01", "0.02", "0.04"]
 
 
-async def test_one_that_is_killed_while_it_stops_has_not_stopped_in_order() -> None:
-    one = keeper("import signal, time; signal.signal(15, print); time.sleep(60)")
+async def test_one_that_is_killed_while_it_stops_has_not_stopped_in_order(
+    tmp_path: Path,
+) -> None:
+    listens = tmp_path / "listens"
+    one = keeper(
+        "import pathlib, signal, time; signal.signal(15, print);"
+        f"pathlib.Path({str(listens)!r}).touch(); time.sleep(60)"
+    )
     task = asyncio.create_task(one.keep())
-    await asyncio.sleep(0.3)
+    await asyncio.to_thread(wait_until, listens.exists, "it does not start")
 
     one.stop()
     one.signal(signal.SIGKILL)
 
     with pytest.raises(ProcessFailed, match=r"SIGKILL.* while it stopped"):
         await task
+
+
+async def test_one_that_is_told_to_stop_before_it_listens_has_stopped_as_asked() -> None:
+    one = keeper("import time; time.sleep(60)")
+    task = asyncio.create_task(one.keep())
+    await asyncio.to_thread(wait_until, lambda: one.starts == 1, "it is not started")
+
+    one.stop()
+
+    await task
+    assert one.starts == 1
 
 
 async def test_what_it_has_started_does_not_keep_a_dead_one_alive() -> None:
