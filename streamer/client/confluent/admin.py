@@ -58,6 +58,11 @@ T = TypeVar("T")
 METADATA_S = 5.0  # until it must have answered as a Kafka broker
 ADMIN_S = 15.0  # until a change must be done; creating 1,000 partitions takes a while
 
+# What goes by a group's coordinator must not time out in librdkafka: when the coordinator
+# is found after that, it ends the process with a failed assertion (its issues 3663 and
+# 4605). So it may take as long as can be said, and we stop waiting for it.
+COORDINATED_S = 3600.0
+
 LATEST, EARLIEST = -1, -2  # moments, where ListOffsets takes a timestamp
 
 DEAD = "Dead"  # also what is said of a group that never was
@@ -208,9 +213,12 @@ class ConfluentAdmin:
     def _described(self, names: Sequence[str]) -> list[Group]:
         if not names:
             return []
+        check_reachable(self._bootstrap)
 
         def ask() -> list[Group]:
-            futures = self._admin.describe_consumer_groups(list(names))
+            futures = self._admin.describe_consumer_groups(
+                list(names), request_timeout=COORDINATED_S
+            )
             return [
                 described(self._wait(future, f"Asking for group {name!r}"))
                 for name, future in futures.items()
@@ -221,8 +229,14 @@ class ConfluentAdmin:
     def committed(self, group: str) -> dict[TopicPartition, int]:
         asked = [ConsumerGroupTopicPartitions(group)]
         about = f"Asking for the offsets of group {group!r}"
+        check_reachable(self._bootstrap)
         found = self._patiently(
-            lambda: self._wait(self._admin.list_consumer_group_offsets(asked)[group], about)
+            lambda: self._wait(
+                self._admin.list_consumer_group_offsets(
+                    asked, request_timeout=COORDINATED_S
+                )[group],
+                about,
+            )
         )
         return {
             plain(each): each.offset
@@ -235,7 +249,10 @@ class ConfluentAdmin:
         asked = [ConsumerGroupTopicPartitions(group, librdkafkas(offsets))]
         found = self._patiently(
             lambda: self._wait(
-                self._admin.alter_consumer_group_offsets(asked)[group], about
+                self._admin.alter_consumer_group_offsets(
+                    asked, request_timeout=COORDINATED_S
+                )[group],
+                about,
             )
         )
         for each in found.topic_partitions:
@@ -247,7 +264,12 @@ class ConfluentAdmin:
     def delete_group(self, name: str) -> None:
         about = f"Deleting group {name!r}"
         self._patiently(
-            lambda: self._wait(self._admin.delete_consumer_groups([name])[name], about)
+            lambda: self._wait(
+                self._admin.delete_consumer_groups([name], request_timeout=COORDINATED_S)[
+                    name
+                ],
+                about,
+            )
         )
 
     def _offsets(

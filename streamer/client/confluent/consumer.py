@@ -1,6 +1,7 @@
 """Reading, as a member of a group or on one's own."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -37,9 +38,11 @@ class ConfluentConsumer:
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         self._assigned = set(positions)
         self._ended.clear()
-        # librdkafka waits half a second where it does not know the leaders yet.
-        for topic in {topic for topic, _ in positions}:
-            self._consumer.list_topics(topic, timeout=METADATA_S)
+        # librdkafka waits half a second where it does not know the leaders yet. While the
+        # broker is away nobody knows them; it goes on looking.
+        with suppress(KafkaException):
+            for topic in {topic for topic, _ in positions}:
+                self._consumer.list_topics(topic, timeout=METADATA_S)
         self._consumer.assign(librdkafkas(positions))
 
     def subscribe(self, topics: Sequence[str]) -> None:
