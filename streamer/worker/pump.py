@@ -32,7 +32,8 @@ BATCH = 1000
 WAIT_S = 0.2
 BRIEFLY_S = 0.02
 ROOM_S = 0.02
-LOOK_S = 0.5
+# So often it looks where partitions end, for pages that show it.
+LOOK_S = 0.1
 
 
 class Pump:
@@ -81,6 +82,8 @@ class Pump:
         while True:
             async with self.owned:
                 found = member.consume(BATCH, 0)
+                if time.monotonic() - self._looked_at > LOOK_S:
+                    self._look()
                 if not found:
                     self.dry = True
                     self._worker.transaction.touched()
@@ -89,14 +92,15 @@ class Pump:
                     )
                 self.dry = False
                 self.turned_at = time.monotonic()
-                if self.turned_at - self._looked_at > LOOK_S:
-                    self._looked_at = self.turned_at
-                    self.watermarks = member.watermarks(self._worker.assignment.partitions)
                 if changes := member.changes():
                     self._worker.assignment.changed(changes)
                 if found:
                     await self._hand_out(found)
             await self._room()
+
+    def _look(self) -> None:
+        worker, self._looked_at = self._worker, time.monotonic()
+        self.watermarks = worker.member.watermarks(worker.assignment.partitions)
 
     @property
     def _patience(self) -> float:

@@ -77,6 +77,8 @@ async def test_what_waits_inside_the_worker_is_told(bench: WebBench) -> None:
         await until(lambda: running(app).standing().positions[place] == 2)
         # Nothing more is in hand than what its two actors hold.
         await until(lambda: running(app).standing().agents[0].in_hand == 2)
+        # Where partitions end is looked at now and then.
+        await until(lambda: running(app).standing().watermarks.get(place) == (0, 10))
         await asyncio.sleep(0.05)
         found = await metrics(app)
 
