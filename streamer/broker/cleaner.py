@@ -5,8 +5,9 @@ handed to a process of its own (`log/compaction_process.py`), one at a time. It 
 from file to file; here its results are swapped in, one by one as they come, which takes
 the loop some renames. When there is nothing to do there is no process.
 
-The process takes what others leave of the processor. Where they leave nothing it says so,
-and the next one has a share of its own, as long as there is something to do.
+The process takes what others leave of the processor, and a small share at that, unless it
+falls behind what is written. Where they leave nothing it says so, and the next one need not
+wait for others, as long as there is something to do.
 
 Whatever goes wrong costs a cleaning and nothing else: what was swapped in is good, the
 rest is dropped, and the partition is tried again, later each time. A result is dropped as
@@ -25,7 +26,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamer.broker.trouble import way_out
-from streamer.log.compaction import Cleanable, is_worth_it
+from streamer.log.compaction import Cleanable, is_worth_it, share_of_processor
 from streamer.log.compaction_job import Cleaned, Cleaning, Swap
 from streamer.log.compaction_process import Starved, parsed
 from streamer.log.errors import CorruptLog
@@ -70,13 +71,18 @@ class Cleaner:
         """Clean what is worth it, the dirtiest first, until nothing is."""
         process: _Process | None = None
         patience: float | None = PATIENCE_SECONDS
+        before: int | None = None
         try:
-            while (chosen := self._choose()) is not None:
+            while worth_it := self._worth_it():
+                chosen = max(worth_it, key=lambda each: each[1].ratio)
+                waiting = sum([part.dirty_bytes for _, part in worth_it])
+                share = share_of_processor(chosen[1], waiting, before)
                 process = process or await _Process.start(patience)
                 try:
-                    is_usable = await self._clean(process, *chosen)
+                    is_usable = await self._clean(process, *chosen, share)
                 except Starved:
                     is_usable, patience = False, None
+                before = waiting if is_usable else None
                 if not is_usable:
                     await process.end()
                     process = None
@@ -90,9 +96,9 @@ class Cleaner:
             if process is not None:
                 await process.end()
 
-    def _choose(self) -> tuple[Partition, Cleanable] | None:
+    def _worth_it(self) -> list[tuple[Partition, Cleanable]]:
         if self._broker.offline is not None:
-            return None
+            return []
         now_ms = self._broker.clock.now_ms()
         found = []
         for partition in self._broker.directory.partitions():
@@ -105,7 +111,7 @@ class Cleaner:
                     continue
                 if is_worth_it(part, partition.config):
                     found.append((partition, part))
-        return max(found, key=lambda each: each[1].ratio, default=None)
+        return found
 
     def _may_be_tried(self, partition: Partition) -> bool:
         if partition.offline is not None:
@@ -114,7 +120,7 @@ class Cleaner:
         return setback is None or self._broker.clock.monotonic() >= setback.until
 
     async def _clean(
-        self, process: _Process, partition: Partition, part: Cleanable
+        self, process: _Process, partition: Partition, part: Cleanable, share: float
     ) -> bool:
         """Clean one partition; may the process be used again? Raises Starved."""
         clock = self._broker.clock
@@ -122,7 +128,7 @@ class Cleaner:
         try:
             cleaning = _begin(partition, part, clock.now_ms())
             speed = self._broker.config.decimal("log.cleaner.io.max.bytes.per.second")
-            await process.hand_over(partition, cleaning, speed)
+            await process.hand_over(partition, cleaning, speed, share)
             cleaned = await self._follow(process, partition, cleaning)
         except _Unwanted as reason:
             log.info("%s is not compacted after all: %s", partition.path, reason)
@@ -247,11 +253,12 @@ class _Process:
         )
 
     async def hand_over(
-        self, partition: Partition, cleaning: Cleaning, speed: float
+        self, partition: Partition, cleaning: Cleaning, speed: float, share: float
     ) -> None:
         message = {
             "folder": str(partition.path.absolute()),
             "bytes_per_second": speed,
+            "share": share,
             "job": asdict(cleaning.job),
         }
         stdin = self._process.stdin

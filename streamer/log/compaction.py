@@ -12,6 +12,10 @@ what the dirty part supersedes.
 It is worth it when more than `min.cleanable.dirty.ratio` is dirty, or when something
 dirty is older than `max.compaction.lag.ms`.
 
+It has time, and takes a small share of a processor, since those who produce and fetch have
+not. Only what is overdue is in a hurry, and everything is while cleaning falls behind what
+is written.
+
 Which records stay: `compaction_rules.py`; from file to file: `compaction_files.py`; into
 their place: `swap.py`; in a process of its own: `compaction_process.py`, which
 `broker/cleaner.py` starts.
@@ -94,6 +98,20 @@ def is_worth_it(found: Cleanable, config: LogConfig) -> bool:
     if found.end <= found.first_dirty:
         return False
     return found.overdue or found.ratio > config.min_cleanable_dirty_ratio
+
+
+UNHURRIED_SHARE = 0.2
+
+
+def share_of_processor(found: Cleanable, waiting: int, before: int | None) -> float:
+    """How much of a processor a cleaning may take.
+
+    `waiting` are the dirty bytes of all partitions that are worth it, and `before` what
+    they were as the cleaning before this one began, if there was one: if they have become
+    more, that one was too slow.
+    """
+    is_behind = before is not None and waiting > before
+    return 1.0 if found.overdue or is_behind else UNHURRIED_SHARE
 
 
 def _first_dirty(limits: Limits, cleaned_to: int | None) -> int:

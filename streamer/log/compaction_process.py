@@ -3,7 +3,7 @@ it: `python -m streamer.log.compaction_process [SECONDS]`.
 
 A line on standard input is a job, lines on standard output are what comes of it:
 
-    in   {"folder": ..., "bytes_per_second": ..., "job": {...}}
+    in   {"folder": ..., "bytes_per_second": ..., "share": ..., "job": {...}}
     out  {"swap": [...]}  ...  then {"cleaned": [...]}, {"starved": how} or {"failed": why}
 
 With SECONDS it takes only what nobody else wants of the processor, and that may be nothing:
@@ -44,8 +44,9 @@ NICENESS = 10
 """It has time; those who produce and fetch have not."""
 PROBLEMS = (OSError, CorruptLog, CheckpointDamaged)
 
-# Who gets less than this of its pace, and of a processor, is starved: not who has much to
-# compute, nor whose disk is half as fast. One a tenth as fast looks the same from here.
+# Who gets less than this of its pace, and of its share of a processor, is starved: not who
+# has much to compute, nor whose disk is half as fast. One a tenth as fast looks the same
+# from here.
 STARVED_SHARE = 0.1
 # However fast it may go, nobody has to be faster than this.
 PACE_MAX = 50 << 20
@@ -56,7 +57,8 @@ class Starved(Exception):
 
 
 class Pace:
-    """Counts bytes, and waits as long as they should have taken.
+    """Counts bytes and the time of the processor, and waits as long as they should have
+    taken: the bytes at their rate, the processor's time if it were but a `share` of it.
 
     It counts from when it was last on time. With `patience`, it is looked into after so
     many seconds behind: raises Starved, or starts counting anew, so that what was missed
@@ -67,12 +69,14 @@ class Pace:
         self,
         bytes_per_second: float,
         *,
+        share: float = 1.0,
         patience: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
         wait: Callable[[float], None],
     ) -> None:
         self._bytes_per_second = bytes_per_second
+        self._share = share
         self._patience = math.inf if patience is None else patience
         self._monotonic = monotonic
         self._processor = processor
@@ -87,17 +91,20 @@ class Pace:
     def __call__(self, count: int) -> None:
         self._count += count
         took = self._monotonic() - self._began
+        had = self._processor() - self._had
         due = self._count / self._bytes_per_second
+        if self._share < 1:
+            due = max(due, had / self._share)
         self._wait(max(0.0, due - took))
         if due >= took:
             self._count_from(self._began + due)
         elif took >= self._patience:
-            self._look_into(took)
+            self._look_into(took, had)
             self._count_from(self._began + took)
 
-    def _look_into(self, took: float) -> None:
+    def _look_into(self, took: float, had: float) -> None:
         least = STARVED_SHARE * min(self._bytes_per_second, PACE_MAX) * took
-        if self._count < least and self._processor() - self._had < STARVED_SHARE * took:
+        if self._count < least and had < STARVED_SHARE * self._share * took:
             raise Starved(f"{self._count / 2**20:.1f} MiB in {took:.0f} s")
 
 
@@ -155,7 +162,12 @@ def main() -> None:
         patience = None
     for line in sys.stdin.buffer:
         message = json.loads(line)
-        pace = Pace(message["bytes_per_second"], patience=patience, wait=wait)
+        pace = Pace(
+            message["bytes_per_second"],
+            share=message["share"],
+            patience=patience,
+            wait=wait,
+        )
         for step in carry_out(message["folder"], Job(**message["job"]), pace):
             sys.stdout.write(json.dumps(step) + "\n")
             sys.stdout.flush()

@@ -176,23 +176,33 @@ def skim_records(data: bytes, count: int) -> Iterator[Skimmed]:
     try:
         for _ in range(count):
             start = at
+            # A number of one or two bytes is read on the spot: a call costs more than
+            # all the rest.
             length = data[at]
-            if length < 0x80:
-                at += 1
-                end = at + (length >> 1)
-            else:
-                length, at = read_zigzag(data, at)
-                end = at + length
+            at += 1
+            if length > 0x7F:
+                second = data[at]
+                if second > 0x7F:
+                    length, at = read_zigzag(data, start)
+                    length <<= 1
+                else:
+                    length += (second << 7) - 0x80
+                    at += 1
+            end = at + (length >> 1)
             at += 1  # behind the attributes
             while data[at] > 0x7F:
                 at += 1
             at += 1  # behind the timestamp delta
             delta = data[at]
-            if delta < 0x80:
-                at += 1
-                delta >>= 1
-            else:
-                delta, at = read_zigzag(data, at)
+            at += 1
+            if delta > 0x7F:
+                second = data[at]
+                if second > 0x7F:
+                    delta, at = read_zigzag(data, at - 1)
+                    delta <<= 1
+                else:
+                    delta += (second << 7) - 0x80
+                    at += 1
             size = data[at]
             if size < 0x80:
                 at += 1
@@ -203,7 +213,7 @@ def skim_records(data: bytes, count: int) -> Iterator[Skimmed]:
             if size >= 0:
                 key = data[at : at + size]
                 at += size
-            yield start, end, delta, key, data[at] != 1  # 1 is the length of null
+            yield start, end, delta >> 1, key, data[at] != 1  # 1 is the length of null
             at = end
     except IndexError as error:
         raise CorruptRecords(f"the record at byte {at} of {len(data)}: {error}") from error

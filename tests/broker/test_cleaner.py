@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +29,7 @@ from streamer.broker.names import Producer
 from streamer.broker.state_log import StateLog
 from streamer.log.checkpoints import read_offsets
 from streamer.log.clock import SystemClock
+from streamer.log.compaction import UNHURRIED_SHARE
 from streamer.log.partition import Partition
 from streamer.wire.batch import Marker
 from streamer.wire.compression import Compression
@@ -189,6 +191,27 @@ async def test_where_others_leave_nothing_the_next_process_has_a_share_of_its_ow
     assert "cannot be compacted" not in caplog.text
     assert caplog.text.count("is compacted up to offset") == 2
     assert caplog.text.count("with a share of its own") == 1
+
+
+async def test_a_cleaning_takes_its_time_until_more_is_written_meanwhile_than_it_cleans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares, hand_over = [], cleaner._Process.hand_over
+
+    async def note(process: cleaner._Process, *job: Any) -> None:
+        shares.append(job[-1])
+        await hand_over(process, *job)
+        if len(shares) == 1:
+            fill(topic, 150)
+            await settle(broker)
+
+    monkeypatch.setattr(cleaner._Process, "hand_over", note)
+    async with filled(tmp_path) as (broker, topic):
+        for _ in range(2):
+            await broker.cleaner.clean()
+            fill(topic, 150)
+            await settle(broker)
+    assert shares == [UNHURRIED_SHARE, 1.0, UNHURRIED_SHARE]
 
 
 async def test_stopping_ends_a_cleaning(tmp_path: Path) -> None:

@@ -23,7 +23,14 @@ from support.logs import (
     search,
 )
 
-from streamer.log.compaction import Cleanable, Limits, cleanable, is_worth_it
+from streamer.log.compaction import (
+    UNHURRIED_SHARE,
+    Cleanable,
+    Limits,
+    cleanable,
+    is_worth_it,
+    share_of_processor,
+)
 from streamer.log.compaction_files import clean
 from streamer.log.compaction_job import Swap
 from streamer.log.compaction_rules import KeyMap, remembered
@@ -148,6 +155,27 @@ def test_cleaning_is_worth_it_when_enough_is_dirty(
 ) -> None:
     config = replace(CONFIG, min_cleanable_dirty_ratio=ratio)
     assert is_worth_it(found, config) == worth_it
+
+
+@pytest.mark.parametrize(
+    ("waiting", "before", "overdue", "hurries"),
+    [
+        (1000, None, False, False),  # The first since there was nothing to do.
+        (1000, 1000, False, False),
+        (999, 1000, False, False),
+        (1001, 1000, False, True),
+        (10, None, True, True),
+        (10, 1000, True, True),
+    ],
+)
+def test_cleaning_takes_its_time_unless_it_falls_behind_or_something_is_overdue(
+    waiting: int, before: int | None, *, overdue: bool, hurries: bool
+) -> None:
+    found = Cleanable(0, 30, 0, 600, overdue=overdue)
+
+    share = share_of_processor(found, waiting, before)
+
+    assert share == (1.0 if hurries else UNHURRIED_SHARE)
 
 
 # What is kept.

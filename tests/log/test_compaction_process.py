@@ -41,9 +41,15 @@ def times() -> Times:
     return Times()
 
 
-def pace_of(times: Times, rate: float = RATE, patience: float | None = PATIENCE) -> Pace:
+def pace_of(
+    times: Times,
+    rate: float = RATE,
+    patience: float | None = PATIENCE,
+    share: float = 1.0,
+) -> Pace:
     return Pace(
         rate,
+        share=share,
         patience=patience,
         monotonic=times.monotonic,
         processor=times.processor,
@@ -61,6 +67,46 @@ def test_it_waits_as_long_as_the_bytes_should_have_taken(times: Times) -> None:
 
     assert times.waited == [0.5, 0.25, 0.0]
     assert times.now == 1.0
+
+
+def test_it_waits_until_its_computing_was_no_more_than_its_share(times: Times) -> None:
+    pace = pace_of(times, share=0.25)
+
+    for _ in range(3):
+        times.work(1, share=1)
+        pace(1)
+
+    assert times.waited == [3, 3, 3]
+
+
+def test_waiting_for_the_disk_is_not_computing(times: Times) -> None:
+    pace = pace_of(times, share=0.25)
+
+    times.work(1, share=0.25)
+    pace(1)
+
+    assert times.waited == [0]
+
+
+def test_it_keeps_to_its_bytes_where_it_computes_little(times: Times) -> None:
+    pace = pace_of(times, share=0.25)
+
+    times.work(0.1, share=1)
+    pace(1000)
+
+    assert times.waited == [0.9]
+
+
+def test_who_was_to_have_little_is_starved_with_less(times: Times) -> None:
+    enough, too_little = 0.03, 0.02
+    pace = pace_of(times, share=0.25)
+    for _ in range(10):
+        times.work(PATIENCE, share=enough)
+        pace(99)
+
+    times.work(PATIENCE, share=too_little)
+    with pytest.raises(Starved):
+        pace(99)
 
 
 def test_a_short_delay_is_made_up_for(times: Times) -> None:

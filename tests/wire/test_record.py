@@ -180,6 +180,23 @@ def test_an_unknown_compression_is_corrupt() -> None:
         list(read_records(bytes(damaged)))
 
 
+@pytest.mark.parametrize("size", [1, 63, 64, 127, 128, 8191, 8192, 100_000])
+def test_long_and_late_records_are_skimmed_as_short_ones_are(size: int) -> None:
+    """Their lengths and offsets take one, two and three bytes."""
+    keys = [b"%d" % number for number in range(9_000)]
+    records = [Record(0, number, key, b"") for number, key in enumerate(keys[:-1])]
+    records.append(Record(0, 0, b"k" * size, b"v" * size))
+    batch = write_batch(records)
+    data = bytes(batch[HEADER_SIZE:])
+
+    skimmed = list(skim_records(data, len(records)))
+
+    assert [delta for _, _, delta, _, _ in skimmed] == list(range(9_000))
+    assert [key for _, _, _, key, _ in skimmed] == [*keys[:-1], b"k" * size]
+    assert [start for start, *_ in skimmed[1:]] == [end for _, end, *_ in skimmed[:-1]]
+    assert skimmed[-1][1] == len(data)
+
+
 @given(numbered(), st.sampled_from(Compression), st.sets(st.integers(0, 7)), st.booleans())
 @settings(deadline=None)
 def test_some_records_of_a_batch_stay_what_they_were(
