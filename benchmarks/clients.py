@@ -149,14 +149,7 @@ def pace(
     producer = Producer({"bootstrap.servers": bootstrap} | PRODUCER | settings)
     warm_up(producer, topic)
     go()
-    stop = threading.Event()
-
-    def stop_at_the_next_line() -> None:
-        sys.stdin.readline()
-        stop.set()
-
-    if records is None:
-        threading.Thread(target=stop_at_the_next_line, daemon=True).start()
+    stop = threading.Event() if records is not None else at_the_next_line()
 
     started, number = time.monotonic(), 0
     while number != records and not stop.is_set():
@@ -198,6 +191,39 @@ def receive(
             under_way.append((now - int(value)) / 1e6)
     consumer.close()
     return {"under_way": under_way[leave_out:]}
+
+
+def follow(go: Callable[[], None], *, bootstrap: str, topic: str) -> dict[str, Any]:
+    """What `pace` sends to partition 0, until a second line comes: when each was sent and
+    after how many milliseconds it was here."""
+    consumer = Consumer({"bootstrap.servers": bootstrap} | CONSUMER)
+    consumer.list_topics(topic, timeout=10)
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    consumer.poll(0.5)
+
+    go()
+    stop = at_the_next_line()
+    received: list[tuple[float, float]] = []
+    while not stop.is_set():
+        # One, since waiting for more means waiting for all of them.
+        for message in consumer.consume(1, 0.5):
+            now, value = time.monotonic_ns(), message.value() or b""
+            if value != WARM_UP:
+                received.append((int(value) / 1e9, (now - int(value)) / 1e6))
+    consumer.close()
+    return {"received": received}
+
+
+def at_the_next_line() -> threading.Event:
+    """Set when the harness says so."""
+    stop = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.readline()
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return stop
 
 
 WARM_UP = b"warm up"
@@ -242,6 +268,7 @@ LOADS: dict[str, Callable[..., dict[str, Any]]] = {
     "consume": consume,
     "pace": pace,
     "receive": receive,
+    "follow": follow,
     **COORDINATED,
 }
 
