@@ -31,7 +31,7 @@ from streamer.log.compaction import (
     is_worth_it,
     share_of_processor,
 )
-from streamer.log.compaction_files import clean
+from streamer.log.compaction_files import READ_BYTES, clean
 from streamer.log.compaction_job import Swap
 from streamer.log.compaction_rules import KeyMap, remembered
 from streamer.log.config import LogConfig
@@ -494,6 +494,25 @@ def test_a_cleaned_segment_reaches_as_far_as_those_it_replaces() -> None:
     assert sorted(spans)[1:] == sorted(spans.values())[:-1]
     for offset in range(partition.end):
         assert records(partition, offset, max_bytes=80)[0].offset >= offset
+
+
+def test_it_may_wait_after_every_few_batches() -> None:
+    """So that it never computes for long at once, beside those who are in a hurry."""
+    disk = SimulatedDisk()
+    partition = create(disk, replace(CONFIG, segment_bytes=1 << 20))
+    for number in range(60):
+        append(partition, keyed((f"{number % 3}", "x" * 9_000)))
+    seal(partition)
+    partition.checkpoint()
+    cleaning = partition.begin_cleaning(partition.cleanable(None, NOW), NOW)
+    counts: list[int] = []
+
+    list(clean(disk, FOLDER, cleaning.job, on_bytes=counts.append))
+
+    read = cleaning.job.segments[0][1]
+    assert read > 8 * READ_BYTES
+    assert sum(counts) >= 2 * read, "it is read twice"
+    assert max(counts) < READ_BYTES + 10_000
 
 
 def test_a_damaged_batch_ends_a_cleaning() -> None:
