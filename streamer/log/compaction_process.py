@@ -1,5 +1,5 @@
 """Compaction in a process of its own, so that the broker's loop need not share Python with
-it: `python -m streamer.log.compaction_process [SECONDS]`.
+it; it is started by way of `compaction_start.py`.
 
 A line on standard input is a job, lines on standard output are what comes of it:
 
@@ -40,8 +40,6 @@ from streamer.log.disk import RealDisk
 from streamer.log.errors import CorruptLog
 
 STDIN = 0
-NICENESS = 10
-"""It has time; those who produce and fetch have not."""
 PROBLEMS = (OSError, CorruptLog, CheckpointDamaged)
 
 # Who gets less than this of its pace, and of its share of a processor, is starved: not who
@@ -115,17 +113,6 @@ def wait(seconds: float) -> None:
         sys.exit()
 
 
-def take_what_is_left() -> bool:
-    """Leave the processor to everybody else; False where the system has no such thing."""
-    if not hasattr(os, "SCHED_IDLE"):
-        return False
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except OSError:
-        return False  # Some containers do not let us.
-    return True
-
-
 def carry_out(folder: str, job: Job, pace: Pace) -> Iterator[dict[str, Any]]:
     """What to say about a job, as it comes."""
     try:
@@ -153,13 +140,9 @@ def parsed(message: dict[str, Any]) -> Swap | Cleaned | Starved | str:
     return str(message["failed"])
 
 
-def main() -> None:
+def run(patience: float | None) -> None:
     # Ctrl-C is for the broker, which ends us in its time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    patience = float(sys.argv[1]) if sys.argv[1:] else None
-    if patience is None or not take_what_is_left():
-        os.nice(NICENESS)
-        patience = None
     for line in sys.stdin.buffer:
         message = json.loads(line)
         pace = Pace(
@@ -171,7 +154,3 @@ def main() -> None:
         for step in carry_out(message["folder"], Job(**message["job"]), pace):
             sys.stdout.write(json.dumps(step) + "\n")
             sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -309,7 +309,7 @@ async def test_what_coordinators_remember_is_compacted_too(tmp_path: Path) -> No
 
 def test_the_process_ends_with_its_input() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamer.log.compaction_process"], stdin=subprocess.PIPE
+        [sys.executable, "-m", "streamer.log.compaction_start"], stdin=subprocess.PIPE
     )
     assert process.stdin is not None
     process.stdin.close()

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from streamer.log import compaction_process
-from streamer.log.compaction_process import PACE_MAX, Pace, Starved, take_what_is_left
+from streamer.log.compaction_process import PACE_MAX, Pace, Starved
+from streamer.log.compaction_start import take_what_is_left
 
 RATE = 1000.0
 PATIENCE = 10.0
