@@ -6,9 +6,9 @@ A line on standard input is a job, lines on standard output are what comes of it
     in   {"folder": ..., "bytes_per_second": ..., "share": ..., "job": {...}}
     out  {"swap": [...]}  ...  then {"cleaned": [...]}, {"starved": how} or {"failed": why}
 
-With SECONDS it takes only what nobody else wants of the processor, and that may be nothing:
+With patience it takes only what nobody else wants of the processor, which may be nothing:
 when it has come nowhere for so long, it ends its job as starved. A process cannot take a
-larger share again, but whoever has started it can start another one, without SECONDS.
+larger share again, but whoever has started it can start another one, without patience.
 
 It goes to the partition's folder and names files from there: if the folder is renamed,
 because its topic is deleted, it goes on in the renamed one and disturbs no new topic of

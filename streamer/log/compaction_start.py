@@ -1,8 +1,8 @@
 """How the process that compacts begins: `python -m streamer.log.compaction_start [SECONDS]`
 
 It steps behind everybody else before it imports what it needs. To import takes a fifth of a
-second of a processor, and done as anybody's equal it is most of what producers notice of
-compaction. What it does then, and what SECONDS are: `compaction_process.py`.
+second of a processor, and done as anybody's equal it is what producers notice most. With
+SECONDS it does so for as long as its patience lasts: `compaction_process.py`.
 """
 
 from __future__ import annotations

@@ -316,20 +316,27 @@ def test_the_process_ends_with_its_input() -> None:
     assert process.wait(20) == 0
 
 
-def test_the_process_loads_little() -> None:
-    """It starts and ends often, and what it keeps in memory comes on top."""
+def loaded_by(module: str) -> set[str]:
     listed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys, streamer.log.compaction_process; print(*sys.modules)",
-        ],
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split()
+    return set(listed)
+
+
+def test_the_process_loads_little() -> None:
+    """It starts and ends often, and what it keeps in memory comes on top."""
     heavy = {"asyncio", "uvloop", "streamer.broker", "streamer.wire.messages", "cramjam"}
-    assert not heavy & set(listed)
+    assert not heavy & loaded_by("streamer.log.compaction_process")
+
+
+def test_it_steps_behind_others_before_it_loads_anything() -> None:
+    loaded = loaded_by("streamer.log.compaction_start")
+
+    ours = {name for name in loaded if name.startswith("streamer")}
+    assert ours == {"streamer", "streamer.log", "streamer.log.compaction_start"}
 
 
 @pytest.mark.slow
