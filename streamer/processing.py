@@ -125,6 +125,11 @@ class Hand(Holder):
         self.acked = False
 
     def take(self, run: Run) -> None:
+        if run.tables is not self.parts:
+            # What it holds is always of the partition that it has a record of.
+            for part in self.parts.values():
+                if part.holder is self:
+                    part.let_go()
         self.run, self.parts = run, run.tables
 
     def keep(self) -> None:

@@ -24,7 +24,14 @@ from streamer.errors import StreamerError
 from streamer.processing import Hand, current
 from streamer.schedule import Duration
 from streamer.state.store import Store
-from streamer.state.table_partition import ABSENT, UNKNOWN, Coding, Encoded, TablePartition
+from streamer.state.table_partition import (
+    ABSENT,
+    NOWHERE,
+    UNKNOWN,
+    Coding,
+    Encoded,
+    TablePartition,
+)
 from streamer.state.window_partition import WindowPartition, window_coding
 from streamer.window import Hopping, Tumbling, Window
 from streamer.windowed import WindowedTable
@@ -78,6 +85,8 @@ class Table(Generic[K, V]):
         )
         # By number: the partitions that are here, in a worker.
         self.here: dict[int, TablePartition] = {}
+        # The one that was used last: mostly that of the record in hand.
+        self._part: TablePartition = NOWHERE
         # With windows its keys are (start of the window, key): `windowed.py`.
         self.window: Window | None = None
         self.retention_ms: int | None = None
@@ -139,12 +148,9 @@ class Table(Generic[K, V]):
         if hand is None:
             value = self._committed(key)
         else:
-            try:
-                part = hand.parts[self]
-            except KeyError:
-                raise self._mismatch(hand) from None
+            part = self._part
             if part.holder is not hand:
-                part.hold(hand)
+                part = self.held_by(hand)
             value = part.open.get(key, UNKNOWN)
             if value is UNKNOWN:
                 value = part.get(key)
@@ -175,12 +181,9 @@ class Table(Generic[K, V]):
         hand = current()
         if hand is None:
             raise self._outside()
-        try:
-            part = hand.parts[self]
-        except KeyError:
-            raise self._mismatch(hand) from None
+        part = self._part
         if part.holder is not hand:
-            part.hold(hand)
+            part = self.held_by(hand)
         stored: Any = value
         if value.__class__ not in IMMUTABLE:
             # As it is now: what its holder does to it later is not ours.
@@ -294,6 +297,7 @@ class Table(Generic[K, V]):
             raise self._mismatch(hand) from None
         if part.holder is not hand:
             part.hold(hand)
+        self._part = part
         return part
 
     def _parts(self, hand: Hand | None) -> list[TablePartition]:

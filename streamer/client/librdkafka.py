@@ -41,9 +41,7 @@ SETTINGS: dict[str, Settings] = {
         # A consumer whose queue was full once waits this long before it fetches again:
         # with the default it reaches an eighth of its rate. (1000)
         "fetch.queue.backoff.ms": 2,
-        # Read ahead for a tenth of a second, not for a second: what waits in memory takes
-        # three times the room of the records. (100000 a partition, 64 MiB)
-        "queued.min.messages": 20_000,
+        # What waits in memory takes three times the room of the records. (65536)
         "queued.max.messages.kbytes": 32_768,
         # How soon a member learns that others have come or gone. (3000)
         "heartbeat.interval.ms": 1000,

@@ -25,6 +25,7 @@ for each reader: what is in the table changes by being put there, and in no othe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 from streamer.state.store import Store
@@ -265,3 +266,7 @@ class TablePartition:
         if len(self.known) < KNOWN_MAX:
             self.known[key] = kept
         return kept
+
+
+NOWHERE: Final[Any] = SimpleNamespace(holder=None)
+"""A partition that nobody has."""

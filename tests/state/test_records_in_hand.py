@@ -1,7 +1,8 @@
 """What records change before they are done, by the simplest model: a dict for each hand.
 
 Several handlers have records in hand at once and take turns at two tables. What each has
-changed stands in the partition or beside it, as it happens; nobody may notice which.
+changed stands in the partition or beside it, as it happens; nobody may notice which. Each
+table has two partitions, and a handler goes from one to the other between two records.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import streamer
-from streamer.processing import Hand, Later, hold
+from streamer.processing import Hand, Later, Run, hold
 from streamer.state.store import MemoryStores
 from streamer.state.table_partition import TablePartition
 
-HANDS = st.integers(0, 2)
-TABLES = st.integers(0, 1)
-KEYS = st.sampled_from("abc")
+HANDS = st.integers(0, 1)
+PLACES = TABLES = st.integers(0, 1)
+KEYS = st.sampled_from("ab")
 # Lists can be changed, and are kept as bytes; numbers are kept as they are.
 VALUES = st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2)
 
-Changes = dict[tuple[int, str], Any]
+Changes = dict[tuple[int, int, str], Any]
+"""By place, table and key."""
 GONE = object()
 
 
@@ -33,17 +35,22 @@ class HandsAreDicts(RuleBasedStateMachine):
         super().__init__()
         app = streamer.App("model", broker="kafka://nowhere")
         self.tables: list[streamer.Table[str, Any]] = [
-            app.Table(name, partitions=1) for name in ("one", "other")
+            app.Table(name, partitions=2) for name in ("one", "other")
         ]
         stores = MemoryStores()
-        self.parts: list[TablePartition] = [
-            table.partition_in(stores.open(table.name, 0), 0) for table in self.tables
+        self.parts: dict[tuple[int, int], TablePartition] = {
+            (place, number): table.partition_in(stores.open(table.name, place), place)
+            for place in range(2)
+            for number, table in enumerate(self.tables)
+        }
+        self.there: list[dict[Any, TablePartition]] = [
+            {table: self.parts[place, number] for number, table in enumerate(self.tables)}
+            for place in range(2)
         ]
-        for table, part in zip(self.tables, self.parts, strict=True):
-            table.here = {0: part}
-        self.hands = [Hand([]) for _ in range(3)]
+        self.hands = [Hand([]) for _ in range(2)]
+        self.places = [0, 0]
         for hand in self.hands:
-            hand.parts = dict(zip(self.tables, self.parts, strict=True))
+            hand.take(Run([], self.there[0]))
         self.in_hand: list[Changes] = [{} for _ in self.hands]
         self.put_by: list[tuple[Hand, Later, Changes]] = []
         self.done: Changes = {}
@@ -54,36 +61,50 @@ class HandsAreDicts(RuleBasedStateMachine):
         found = self.committed | self.closing | self.done
         if number is not None:
             found |= self.in_hand[number]
-        return {place: value for place, value in found.items() if value is not GONE}
+        return {at: value for at, value in found.items() if value is not GONE}
+
+    def at(self, number: int, table: int, key: str) -> tuple[int, int, str]:
+        return self.places[number], table, key
+
+    @rule(number=HANDS, place=PLACES)
+    def go(self, number: int, place: int) -> None:
+        self.finish(number)
+        self.hands[number].take(Run([], self.there[place]))
+        self.places[number] = place
 
     @rule(number=HANDS, table=TABLES, key=KEYS, value=VALUES)
     def write(self, number: int, table: int, key: str, value: Any) -> None:
         hold(self.hands[number])
         self.tables[table][key] = value
-        self.in_hand[number][table, key] = value
+        self.in_hand[number][self.at(number, table, key)] = value
 
     @rule(number=HANDS, table=TABLES, key=KEYS)
     def delete(self, number: int, table: int, key: str) -> None:
         hold(self.hands[number])
         there = self.seen(number)
-        assert self.tables[table].pop(key, None) == there.get((table, key))
-        if (table, key) in there:
-            self.in_hand[number][table, key] = GONE
+        at = self.at(number, table, key)
+        assert self.tables[table].pop(key, None) == there.get(at)
+        if at in there:
+            self.in_hand[number][at] = GONE
 
     @rule(number=HANDS, table=TABLES, key=KEYS)
     def read(self, number: int, table: int, key: str) -> None:
         hold(self.hands[number])
-        expected = self.seen(number).get((table, key))
-        assert self.tables[table].get(key) == expected
+        expected = self.seen(number).get(self.at(number, table, key))
         if expected is not None:
             assert self.tables[table][key] == expected
+        assert self.tables[table].get(key) == expected
 
     @rule(number=HANDS, table=TABLES)
     def read_all(self, number: int, table: int) -> None:
         hold(self.hands[number])
+        place = self.places[number]
         expected = {
-            key: value for (at, key), value in self.seen(number).items() if at == table
+            key: value
+            for (*at, key), value in self.seen(number).items()
+            if at == [place, table]
         }
+        self.tables[table].here = {place: self.parts[place, table]}
         assert dict(self.tables[table].items()) == expected
 
     @rule(number=HANDS)
@@ -116,15 +137,15 @@ class HandsAreDicts(RuleBasedStateMachine):
     @precondition(lambda self: not self.closing)
     @rule()
     def begin_commit(self) -> None:
-        for table, part in enumerate(self.parts):
+        for at, part in self.parts.items():
             closed = part.close_changes()
-            assert len(closed) == sum(1 for at, _ in self.done if at == table)
+            assert len(closed) == sum(1 for *where, _ in self.done if tuple(where) == at)
             part.store.write(closed, 0)
         self.closing, self.done = self.done, {}
 
     @rule()
     def end_commit(self) -> None:
-        for part in self.parts:
+        for part in self.parts.values():
             part.committed()
         self.committed |= self.closing
         self.closing = {}
@@ -132,7 +153,7 @@ class HandsAreDicts(RuleBasedStateMachine):
     @precondition(lambda self: not self.closing)
     @rule()
     def abort(self) -> None:
-        for part in self.parts:
+        for part in self.parts.values():
             part.aborted()
         self.done = {}
 
@@ -144,7 +165,7 @@ class HandsAreDicts(RuleBasedStateMachine):
 
 
 HandsAreDicts.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=300, stateful_step_count=40, deadline=None
 )
 test_hands_are_dicts = HandsAreDicts.TestCase
 
