@@ -9,8 +9,9 @@ next one, so a hundred producers share a sync (group commit).
 Syncs run in up to eight threads, which do nothing but wait in the kernel. But handing a
 sync to a thread and back costs more than the sync itself where the disk is quick, as most
 are today. So when one partition alone is to be flushed, nothing else is under way, and the
-disk has been quick of late, the loop waits for it on the spot. One slow sync, and the
-threads have it again, until they have found the disk quick for a while.
+disk has been quick of late, the loop waits for it on the spot; but not for more than a
+quarter of its time, or else requests would queue up behind syncs that could be shared. One
+slow sync, and the threads have it again, until they have found the disk quick for a while.
 
 A journal shared by all partitions would go in here, under `flush`, unseen by others.
 """
@@ -27,6 +28,8 @@ from streamer.log.partition import Partition
 THREADS = 8
 # The loop may wait this long itself: about what it costs to have a thread do so.
 QUICK_SECONDS = 0.0004
+# And afterwards it goes without for so many times as long.
+REST = 3
 # How much the latest sync counts in what is expected of the next one.
 WEIGHT = 0.05
 
@@ -50,6 +53,7 @@ class Flusher:
         self._threads: list[threading.Thread] = []
         self._running = 0
         self._expected_seconds = 1.0
+        self._rests_until = 0.0
         self._closed = False
 
     def flush(self, partition: Partition) -> None:
@@ -76,6 +80,7 @@ class Flusher:
             len(asked) == 1
             and self._running == 0
             and self._expected_seconds < QUICK_SECONDS
+            and self._monotonic() >= self._rests_until
         )
         for partition in asked:
             if (job := partition.begin_flush()) is None:
@@ -86,7 +91,8 @@ class Flusher:
                 continue
             if here:
                 self._running += 1
-                self._work(partition, job)
+                took = self._work(partition, job)
+                self._rests_until = self._monotonic() + REST * took
                 self._finish()
             else:
                 self._hand_over(partition, job)
@@ -110,14 +116,16 @@ class Flusher:
             except RuntimeError:  # the loop has ended; close() finishes what is left
                 pass
 
-    def _work(self, partition: Partition, job: Flush) -> None:
+    def _work(self, partition: Partition, job: Flush) -> float:
         error = None
         began = self._monotonic()
         try:
             job.run()
         except OSError as caught:
             error = caught
-        self._done.append((partition, job, self._monotonic() - began, error))
+        seconds = self._monotonic() - began
+        self._done.append((partition, job, seconds, error))
+        return seconds
 
     def _finish(self) -> None:
         """What follows from a sync, on the loop."""

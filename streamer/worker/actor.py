@@ -214,9 +214,11 @@ class Actor:
         return None
 
     async def _before_next(self) -> None:
-        # One turn of the loop for each run, so that others have theirs.
+        transaction = self.crew.worker.transaction
+        # What was sent is on its way before others have their turn: one for each run.
+        transaction.pour()
         await asyncio.sleep(0)
-        await self.crew.worker.transaction.room()
+        await transaction.room()
 
     def _taken(self, run: Run) -> Run:
         self.hand.take(run)

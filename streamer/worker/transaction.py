@@ -69,7 +69,7 @@ T = TypeVar("T")
 # of the time at most; but those who wait for the next one do not wait for long.
 PAUSE_MAX_S = 0.005
 # Without a transaction nobody waits for a commit, while it keeps outputs waiting.
-UNHURRIED_PAUSE_S = 0.02
+UNHURRIED_PAUSE_S = 0.05
 OUTBOX_MAX = 100_000
 # How long the same step is tried again before its outcome counts as unknown.
 STUBBORN_S = 30.0

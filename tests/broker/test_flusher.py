@@ -141,6 +141,18 @@ async def test_one_slow_sync_gives_the_disk_back_to_the_threads_for_a_while() ->
     told.flusher.close()
 
 
+async def test_after_a_sync_the_loop_leaves_the_disk_to_threads_for_a_while() -> None:
+    told, log = Told(seconds=0.0001), Log()
+
+    for _ in range(400):
+        log.append(told.flusher)
+        await told.something()
+    told.flusher.close()
+
+    # Each look at this clock takes as long as a sync; three of them are a rest.
+    assert log.threads[-100:].count("MainThread") == 50
+
+
 async def test_a_flush_that_was_begun_is_carried_out_when_the_broker_stops() -> None:
     told, log = Told(), Log()
     log.append(told.flusher)
