@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from support.clients import new_name, wait_until
 
 from streamer.client.confluent.admin import ConfluentAdmin
@@ -151,6 +154,22 @@ def test_offsets_are_told_by_time(
     assert admin.end_offsets([where]) == {where: 3}
     assert admin.offsets_at([where], 0) == {where: 0}
     assert admin.offsets_at([where], 2**42) == {where: 3}  # later than all: the end
+
+
+def test_who_asks_before_a_partition_has_a_leader_is_answered_a_moment_later(
+    admin: ConfluentAdmin, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = admin._admin.list_offsets
+
+    def too_soon(asked: Iterable[Any], **options: Any) -> dict[Any, Future[Any]]:
+        monkeypatch.setattr(admin._admin, "list_offsets", ask)
+        failed: Future[Any] = Future()
+        failed.set_exception(KafkaException(KafkaError(KafkaError._NOENT)))
+        return dict.fromkeys(asked, failed)
+
+    monkeypatch.setattr(admin._admin, "list_offsets", too_soon)
+
+    assert admin.end_offsets([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): 0}
 
 
 def test_a_failure_names_its_record(bootstrap: str, topic: str) -> None:

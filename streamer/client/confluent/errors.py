@@ -46,6 +46,8 @@ NOT_NOW = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    # "No leaders found": what librdkafka itself says of a partition made just now.
+    KafkaError._NOENT,
 }
 
 # What a group answers to a member that it no longer counts on.
