@@ -6,6 +6,7 @@ import dataclasses
 import math
 import zlib
 from decimal import Decimal
+from types import FunctionType
 from typing import Any, NewType, TypedDict
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from streamer.codecs import (
     decode_error,
     encode_error,
     get_codec,
+    or_none,
 )
 from streamer.record import Record
 from streamer.schema import RecordError
@@ -404,3 +406,23 @@ def test_a_codec_registered_anew_replaces_the_old_one_also_in_records() -> None:
 def test_what_may_be_shared_is_known_by_its_exact_type() -> None:
     assert {int, str, bytes, type(None), Decimal} <= IMMUTABLE
     assert not {list, dict, Order, tuple} & IMMUTABLE
+
+
+@pytest.mark.parametrize(
+    ("value_type", "serializer"),
+    [
+        *((kind, "json") for kind in (None, int, str, Order, Decimal, list[int])),
+        *((kind, "raw") for kind in (None, bytes, str, int, float, bool, Decimal, UUID)),
+        *((None, name) for name in ("binary", "zipped", "json|binary")),
+        (None, Text()),
+    ],
+)
+def test_a_tombstone_is_none_or_a_type_error_whatever_the_codec(
+    value_type: Any, serializer: str | Codec
+) -> None:
+    decode = or_none(codec_for(value_type, serializer, default="json").decode)
+
+    try:
+        assert decode(None) is None
+    except TypeError:
+        assert not isinstance(decode, FunctionType), "then it would cost an exception"

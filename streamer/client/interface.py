@@ -340,6 +340,10 @@ class Producer(Protocol):
     def flush(self, wait_s: float) -> int:
         """Wait until all have arrived or failed; returns how many are still open."""
 
+    def noting(self, arrived: Callable[[Message], None]) -> Delivered:
+        """What to give to `produce` with a record whose arrival is of interest. One that
+        has failed is among `failures`, like any other."""
+
     def meaning(self, error: Exception, topic: str) -> ClientError:
         """What `produce` has raised, in our words."""
 

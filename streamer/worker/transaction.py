@@ -40,9 +40,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamer.client.interface import (
     ClientError,
-    Delivered,
     Failure,
     Fenced,
+    Message,
     MustAbort,
     NotAMember,
     NotNow,
@@ -313,7 +313,7 @@ class Transaction:
         produce = keeper.produce
         for where, (_, changes) in batch.changes.items():
             changelog, number = where
-            note = self._noting(batch.ends, where)
+            note = keeper.noting(partial(_note_end, batch.ends, where))
             last = len(changes)
             for key, value in changes.items():
                 last -= 1
@@ -332,15 +332,6 @@ class Transaction:
                         return
             self._worker.counters.changes += len(changes)
         keeper.poll(0)
-
-    def _noting(
-        self, ends: dict[tuple[str, int], int], where: tuple[str, int]
-    ) -> Delivered:
-        def delivered(error: object, message: Any) -> None:
-            if error is None:
-                ends[where] = message.offset() + 1
-
-        return delivered
 
     async def _finish(self, batch: Batch) -> None:
         """In its thread: make it durable, then write the stores."""
@@ -506,6 +497,12 @@ class Transaction:
         self._spoiled = None
         for _, part in self._worker.tables_here():
             part.aborted()
+
+
+def _note_end(
+    ends: dict[tuple[str, int], int], where: tuple[str, int], message: Message
+) -> None:
+    ends[where] = message.offset() + 1
 
 
 def differing(

@@ -229,6 +229,27 @@ async def test_a_send_that_the_broker_refuses_is_an_error_of_its_record(
         assert found == expected
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+async def test_a_change_that_the_changelog_refuses_is_an_error_of_its_record(
+    bench: Bench, guarantee: str
+) -> None:
+    source = await bench.topic()
+    app = bench.app(processing_guarantee=guarantee)
+    texts: streamer.Table[str, str] = app.Table("texts", default=str)
+
+    @app.agent(app.topic(source), name="keep", on_error="skip")
+    async def keep(stream: streamer.Stream[int]) -> None:
+        async for order in stream:
+            texts[str(order)] = word(2_000_000).decode() if order == 3 else "small"
+
+    async with app:
+        await bench.send(source, *range(5))
+        await until(lambda: len(texts) == 4)
+        await until(lambda: not running(app).caution.on)
+        assert "3" not in texts
+        assert running(app).counters.dropped["keep", "failed"] == 1
+
+
 async def test_a_send_that_is_refused_at_once_is_an_error_of_its_record(
     bench: Bench,
 ) -> None:

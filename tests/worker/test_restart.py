@@ -80,13 +80,14 @@ def state_of(tmp_path: Path, id: str) -> Path:
     return tmp_path / "state" / id
 
 
-async def test_a_restart_reads_no_changelog_again(bench: Bench) -> None:
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+async def test_a_restart_reads_no_changelog_again(bench: Bench, guarantee: str) -> None:
     topic, id = await bench.topic(), new_name("app")
     await bench.send(topic, *KEYS * 5)
-    async with counting(bench, topic, id) as app:
+    async with counting(bench, topic, id, processing_guarantee=guarantee) as app:
         await counted(app, dict.fromkeys(KEYS, 5))
 
-    async with counting(bench, topic, id) as app:
+    async with counting(bench, topic, id, processing_guarantee=guarantee) as app:
         await settled(app)
         assert table_of(app) == dict.fromkeys(KEYS, 5)
         assert replayed(app) == 0

@@ -16,8 +16,10 @@ from streamer.client.confluent.errors import REFUSED, in_transaction, made, not_
 from streamer.client.confluent.partitions import with_notes
 from streamer.client.interface import (
     ClientError,
+    Delivered,
     Failure,
     Headers,
+    Message,
     Position,
     Produce,
     TopicPartition,
@@ -102,6 +104,15 @@ class ConfluentProducer:
             self._look_at_reports()
             if not waiting or left <= 0:
                 return waiting
+
+    def noting(self, arrived: Callable[[Message], None]) -> Delivered:
+        def delivered(error: Any, message: Message) -> None:
+            if error is None:
+                arrived(message)
+            else:
+                self._delivered(error, message)
+
+        return delivered
 
     def meaning(self, error: Exception, topic: str) -> ClientError:
         about = f"Sending a record to {topic}"
