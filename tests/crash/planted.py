@@ -46,7 +46,7 @@ DEFECTS = (
         "            if spoiled and self._conf.guarantee != AT_MOST_ONCE:\n",
         "            self._write_stores(batch)\n"
         "            if spoiled and self._conf.guarantee != AT_MOST_ONCE:\n",
-        (COMMITS,),
+        ("tests/worker/test_transaction.py", COMMITS),
     ),
     Defect(
         "one changelog record in 10,000 is dropped",

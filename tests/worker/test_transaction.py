@@ -115,6 +115,24 @@ async def test_a_transaction_that_must_be_aborted_is_done_again(bench: Bench) ->
         assert running(app).counters.aborts == 1
 
 
+async def test_a_store_has_nothing_before_the_broker_has_committed_it(bench: Bench) -> None:
+    topic, out = await bench.topic(), await bench.topic()
+    app = copying(bench, topic, out)
+    async with app:
+        producer, before = producer_of(app), list[dict[str, int]]()
+        commit = producer.commit
+
+        def looking() -> None:
+            before.append(dict(app.tables["counts"].items()))
+            commit()
+
+        producer.commit = looking  # type: ignore[method-assign]
+        await bench.send(topic, {"times": 1})
+        await until(lambda: dict(app.tables["counts"].items()) == {"all": 1})
+
+    assert before[0] == {}
+
+
 async def test_a_worker_that_is_stopped_while_it_gives_back_partitions_ends_its_commit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
