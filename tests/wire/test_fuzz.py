@@ -232,6 +232,8 @@ def requests_for_transactions() -> Iterator[Any]:
 
 
 def requests_for_administration() -> Iterator[Any]:
+    yield messages.SaslHandshakeRequest(mechanism="PLAIN")
+    yield messages.SaslAuthenticateRequest(auth_bytes=b"\0shop\0secret")
     led = [ElectLeadersRequest.Topic(name=name, partitions=[0, 1]) for name in TOPICS]
     yield ElectLeadersRequest(topics=led)
     yield ListPartitionReassignmentsRequest()
